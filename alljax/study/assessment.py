@@ -40,11 +40,7 @@ def evaluate_study(folder: Path) -> Study:
 
 
 def _select(study: Study) -> dict[str, Any] | None:
-    """Returns what the best of the trials of its split is worth if it is chosen in each fold without the tested images.
-
-    By the inner folds with ``study.select=nested``, if every fold has some, else by the other folds of the same repeat;
-    None for one trial or one fold.
-    """
+    """Returns the metrics of the best trial if it is chosen per fold by inner or other folds; None without choice."""
     best, metric = study.ranking.best, study.ranking.metric
     trials, models = study.metrics["trials"], [name for name in study.ranking.order if name not in study.ranking.masked]
     names = [name for name in models if trials[name]["split"] == trials[best]["split"]]

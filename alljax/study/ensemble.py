@@ -34,9 +34,7 @@ from alljax.training.feature_extraction import (
     open_sources,
     sequence_of,
 )
-from alljax.training.fine_tuning import FineTuner
 from alljax.training.network import Network, open_networks
-from alljax.training.sharding import make_mesh
 from alljax.weights import store
 
 
@@ -70,8 +68,7 @@ class Ensemble:
     @property
     def result(self) -> dict[str, Any]:
         """What the study stored for the trial, such as ``temperature`` and ``operating_points``."""
-        result: dict[str, Any] = self.study.metrics["trials"][self.trial]
-        return result
+        return dict(self.study.metrics["trials"][self.trial])
 
     @property
     def network(self) -> Network | None:
@@ -80,8 +77,8 @@ class Ensemble:
 
     @property
     def frozen(self) -> bool:
-        """Whether all classifiers use the same features."""
-        return bool(self.config.train.mode == "frozen")
+        """Whether all classifiers use the same features; those of combined trials do not."""
+        return bool(self.members) and self.config.train.mode == "frozen"
 
     @cached_property
     def training_features(self) -> dict[str, np.ndarray]:
@@ -91,17 +88,14 @@ class Ensemble:
         return checkpoints.load_arrays(folder / workdir.TRAINING_FEATURES)
 
     def predict(self, dataset: Dataset) -> Iterator[Block]:
-        """Yields the predictions for all images in order; nothing is stored. `DataError`: one cannot be read.
-
-        Labels are not used. Compiled functions are used again for other data sets.
-        """
+        """Yields the predictions for all images in order; nothing is stored, labels are not used."""
         rows = np.arange(len(dataset.records), dtype=np.int32)
         size = min(self.config.features.batch_size, len(rows))
         sampler = Sampler(rows, size, multiple=jax.local_device_count())
         if self.frozen and self.network:
             _ = self._extract  # made once, before threads use it
         with contextlib.ExitStack() as stack:
-            parts: list[Generator[Any, None, None]] = []
+            parts: list[Generator[Any]] = []
             for source in self.sources:
                 if isinstance(source, Network):
                     parts.append(load_batches(image_reader(dataset, source), sampler))
@@ -115,7 +109,8 @@ class Ensemble:
     def _classify(self, parts: tuple[Any, ...]) -> Block:
         """Returns the predictions for one batch, an `ImageBatch` or features of each source, without padding."""
         if self.frozen:
-            features = np.concatenate([self._features(part) for part in parts], axis=1)
+            read = [part if isinstance(part, np.ndarray) else self._extract(part) for part in parts]
+            features = np.concatenate(read, axis=1)
             found = [(self._apply_member(member, features), features) for member in self.members]
         else:
             (batch,) = parts
@@ -129,18 +124,12 @@ class Ensemble:
         return Block(probabilities, found[0][1])
 
     @cached_property
-    def _extract(self) -> Callable[[np.ndarray], list[jax.Array]]:
+    def _extract(self) -> Callable[[ImageBatch], np.ndarray]:
         """What maps images to the features of a frozen backbone; kept, since several ensembles can take turns."""
         network: Any = self.network
         prepare, extract = make_extractor((network,))
-        return partial(extract, prepare(self.members[0].backbone))
-
-    def _features(self, part: ImageBatch | np.ndarray) -> np.ndarray:
-        """Returns the features (n, D) of a batch of images, or those that were computed when the images were read."""
-        if isinstance(part, np.ndarray):
-            return part
-        (features,) = self._extract(part.images)
-        return np.asarray(features)[part.mask]
+        variables = prepare(self.members[0].backbone)
+        return lambda batch: np.asarray(extract(variables, batch.images)[0])[batch.mask]
 
     def _apply_member(self, member: Member, features: np.ndarray) -> np.ndarray:
         """Returns the probabilities (S, n, C) of features (n, D) by the S classifiers of a member."""
@@ -171,12 +160,7 @@ class Ensemble:
 class CombinedEnsemble(Ensemble):
     """Each head combines those of the members of the same fold and seed; `config` and `network` are of the first."""
 
-    combined: tuple[Ensemble, ...] = ()
-
-    @property
-    def frozen(self) -> bool:
-        """False: the members have different features, and no distance to the training images."""
-        return False
+    combined: Sequence[Ensemble] = ()
 
     def predict(self, dataset: Dataset) -> Iterator[Block]:
         """Yields the predictions for all images at once, without features."""
@@ -188,12 +172,9 @@ class CombinedEnsemble(Ensemble):
 
 
 def open_ensemble(folder: Path, trial: str = "", weights: str = "") -> Ensemble:
-    """Reads a trial of a finished study, by default the best, and the weights of its backbone.
+    """Reads a trial of a finished study, by default the best.
 
-    `weights` is the file of the weights or a folder with it, if it was moved since the study.
-
-    Raises:
-        WorkdirError: no finished study or trial, one without parameters, damaged files, or other weights.
+    `weights` is the file of the weights of its backbone or a folder with it, if it was moved since the study.
     """
     study = results.read_study(folder)
     name = trial or study.ranking.best
@@ -201,40 +182,38 @@ def open_ensemble(folder: Path, trial: str = "", weights: str = "") -> Ensemble:
         raise WorkdirError(f"{folder} has no finished trial {name!r}; it has {', '.join(study.metrics['trials'])}")
     config = configs.vary(configs.default_config(), study.settings(name))
     if not config.study.checkpoints:
-        raise WorkdirError(
-            f"{folder} has no parameters (study.checkpoints=False) and cannot predict; run the study with them"
-        )
+        raise WorkdirError(f"{folder} has no parameters (study.checkpoints=False); run the study with them")
     if config.study.combine:
         combined = [open_ensemble(folder, member, weights) for member in study.metrics["trials"][name]["members"]]
         first = combined[0]
-        return CombinedEnsemble(study, name, first.config, first.sources, first.heads, [], tuple(combined))
+        return CombinedEnsemble(study, name, first.config, first.sources, first.heads, [], combined)
     network: Any = _open_network(study, name, config, weights) if sweep.has_backbone(config) else None
     protocol, here = study.split_of(name)["protocol"], workdir.trial_folder(folder, name)
     folds, seeds = range(len(protocol["test_images"])), range(config.seed, config.seed + config.study.seeds)
     heads = tuple((*divmod(fold, protocol["folds"]), seed) for fold in folds for seed in seeds)
-    frozen = config.train.mode == "frozen"
-    sources = open_sources(config, network) if frozen else (network,)
-    read_members = _read_pipelines if frozen else _read_networks
-    return Ensemble(study, name, config, sources, heads, read_members(here, config, sources, folds, len(study.classes)))
+    backbone = jax.device_put({kind: network.used(kind) for kind in ("params", "batch_stats")}) if network else None
+    if config.train.mode == "finetune":
+        members = _read_networks(here, folds, len(seeds), backbone)
+        return Ensemble(study, name, config, (network,), heads, members)
+    sources = open_sources(config, network)
+    members = _read_pipelines(here, config, sources, backbone, folds, len(study.classes))
+    return Ensemble(study, name, config, sources, heads, members)
 
 
 def _read_pipelines(
-    folder: Path, config: ConfigDict, sources: Sequence[Source], folds: range, num_classes: int
+    folder: Path, config: ConfigDict, sources: Sequence[Source], backbone: Any, folds: range, num_classes: int
 ) -> list[Member]:
     """Returns the classifiers of a frozen trial: one member, or one per fold where features are selected."""
-    backbone, seeds, selections = None, config.study.seeds, dict[int, Selection]()
-    for network in (source for source in sources if isinstance(source, Network)):
-        backbone = jax.device_put({kind: network.used(kind) for kind in ("params", "batch_stats")})
+    seeds, selections = config.study.seeds, dict[int, Selection]()
     if config.features.select:
         workdir.verify(folder, workdir.SELECTIONS)
         stored = checkpoints.load_arrays(folder / workdir.SELECTIONS)
         selections = {fold: Selection(stored[str(fold)]) for fold in folds}
-    groups = [range(fold, fold + 1) for fold in folds] if selections else [folds]
     if not sweep.has_epochs(config):
         workdir.verify(folder, workdir.ESTIMATORS)
         loaded = classifiers.load(folder / workdir.ESTIMATORS)
-        parts = [(group[0], loaded[seeds * group.start : seeds * group.stop]) for group in groups]
-        return [Member(backbone, selections.get(first), estimators=part) for first, part in parts]
+        parts = {fold: loaded[seeds * fold : seeds * (fold + 1)] for fold in folds}
+        return [Member(backbone, selections.get(fold), estimators=part) for fold, part in parts.items()]
     head, expected = make_head(config, num_classes, sequence_of(config, sources)), dict[str, tuple[int, ...]]()
     for fold in folds:
         features: Any = np.zeros((1, sum(source.feature_count for source in sources)), np.float32)
@@ -242,32 +221,21 @@ def _read_pipelines(
         shapes = flatten_dict(jax.eval_shape(head.init, jax.random.key(0), features)["params"], sep="/")
         expected |= {f"{fold}/{path}": (seeds, *leaf.shape) for path, leaf in shapes.items()}
     workdir.verify(folder, workdir.PARAMETERS)
-    params = checkpoints.load_arrays(folder / workdir.PARAMETERS, expected)
-    members = []
-    for group in groups:
+    params, members = checkpoints.load_arrays(folder / workdir.PARAMETERS, expected), []
+    for group in [[fold] for fold in folds] if selections else [folds]:
         stacked = jax.tree.map(lambda *leaves: np.concatenate(leaves), *(params[str(fold)] for fold in group))
         members.append(Member(backbone, selections.get(group[0]), jax.device_put(stacked)))
     return members
 
 
-def _read_networks(
-    folder: Path, config: ConfigDict, sources: Sequence[Any], folds: range, num_classes: int
-) -> list[Member]:
-    """Returns the fine-tuned networks of a trial."""
-    (network,) = sources
-    state = FineTuner(config, network, num_classes, make_mesh(config)).abstract
-    trained: Any = {"params": state.eval_params, "batch_stats": state.batch_stats}
-    shapes = {path: leaf.shape for path, leaf in flatten_dict(trained, sep="/").items()}
-    expected = {f"{fold}/{path}": (config.study.seeds, *shape) for fold in folds for path, shape in shapes.items()}
+def _read_networks(folder: Path, folds: range, seeds: int, backbone: Any) -> list[Member]:
+    """Returns the fine-tuned networks of a trial; what was not trained is that of the `backbone`."""
     workdir.verify(folder, workdir.PARAMETERS)
-    loaded = flatten_dict(checkpoints.load_arrays(folder / workdir.PARAMETERS, expected), sep="/")
-    backbone = jax.device_put({kind: network.used(kind) for kind in ("params", "batch_stats")})
-    untrained = flatten_dict({**backbone, "params": {"backbone": backbone["params"]}}, sep="/")
-    members = []
-    for fold, seed in itertools.product(folds, range(config.study.seeds)):
-        tree = unflatten_dict(
-            untrained | {path: jax.device_put(loaded[f"{fold}/{path}"][seed]) for path in shapes}, sep="/"
-        )
+    params, members = checkpoints.load_arrays(folder / workdir.PARAMETERS), []
+    original = flatten_dict({**backbone, "params": {"backbone": backbone["params"]}})
+    for fold, seed in itertools.product(folds, range(seeds)):
+        trained = {path: jax.device_put(leaf[seed]) for path, leaf in flatten_dict(params[str(fold)]).items()}
+        tree = unflatten_dict(original | trained)
         variables = {"params": tree["params"]["backbone"], "batch_stats": tree.get("batch_stats", {})}
         members.append(Member(variables, None, jax.tree.map(lambda leaf: leaf[None], tree["params"]["head"])))
     return members

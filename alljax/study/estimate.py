@@ -32,7 +32,7 @@ HEAD_STEPS = 24
 """Steps of each head that are measured as one."""
 
 PART = 500
-"""Images on which the fitting of a selection and an estimator is measured."""
+"""Images on which selection and estimator are measured, with random features and few iterations of a salp swarm."""
 
 
 def print_plan(trials: Sequence[Trial], jobs: Sequence[Job], experiment: Experiment) -> None:
@@ -58,7 +58,7 @@ def print_plan(trials: Sequence[Trial], jobs: Sequence[Job], experiment: Experim
             print(f"  {job.name}: device error: " + str(error).partition("\n")[0][:200])
             continue
         epochs = ", ".join(str(trial.config.train.epochs) for trial in job.trials)
-        kind = f"{epochs} epochs" if job.has_epochs else job.config.classifier.name
+        kind = f"{epochs} epochs" if sweep.has_epochs(job.config) else job.config.classifier.name
         print(f"  {job.name}: {plural(len(job.trials), 'trial')}, {kind}, about {duration(seconds)}")
         total += seconds
     print(f"\nabout {duration(total)} in total, without evaluation and report")
@@ -70,7 +70,7 @@ def _job_seconds(job: Job, experiment: Experiment, measured: dict[Any, tuple[flo
     if job.frozen:
         with threadpool_limits(1):  # as in `trials`, where each core fits a fold
             fitting, width = _measure_pipeline(job, experiment)
-    if not job.has_epochs:
+    if not sweep.has_epochs(job.config):
         return fitting
     key = id(experiment.networks.get(job.trials[0].name)), width, compile_key(job.config)
     if key not in measured:
@@ -88,17 +88,16 @@ def _job_seconds(job: Job, experiment: Experiment, measured: dict[Any, tuple[flo
 
 
 def _measure_pipeline(job: Job, experiment: Experiment) -> tuple[float, int]:
-    """Returns the time to select features and to fit estimators in all folds and inner folds; and how many are left.
+    """Returns the time to select features and fit estimators in all folds and inner folds, and the features left.
 
-    Measured on `PART` images with random features, and of a salp swarm on its first iterations, with as many images as
-    features that it gets after ``anova``: then it takes as long as with all images.
+    A salp swarm takes as long with as many images as features that it gets after ``anova`` as with all images.
     """
     config, trial, generator = job.config, job.trials[0], np.random.default_rng(0)
     splits = [*experiment.folds(trial), *itertools.chain(*experiment.inner_folds[trial.split])]
     salps = "salp_swarm" in config.features.select
     rows = generator.permutation(splits[0].train)[: max(PART, salps * config.features.keep)]
     width = sum(source.feature_count for source in experiment.sources[trial.name])
-    if job.has_epochs and not config.features.select:
+    if sweep.has_epochs(job.config) and not config.features.select:
         return 0.0, width
     features, labels = generator.standard_normal((len(rows), width), np.float32), experiment.labels[rows]
     subjects = np.unique(np.array(experiment.subjects)[rows], return_inverse=True)[1]
@@ -111,7 +110,7 @@ def _measure_pipeline(job: Job, experiment: Experiment) -> tuple[float, int]:
             changed = configs.vary(config, {"features.iterations": iterations})
             _, selected = pipelines.select(changed, features, labels, subjects, fold)
     times.append(time.perf_counter())
-    if not job.has_epochs:
+    if not sweep.has_epochs(job.config):
         pipelines.fit_estimators(config, selected, labels, fold, 1)
     _, once, several = np.diff(times)
     seconds = (once + time.perf_counter() - times[-1]) * repeated

@@ -139,10 +139,7 @@ class Experiment:
 def open_experiment(
     config: ConfigDict, trials: Sequence[Trial], problems: Problems | None = None, download: bool = True
 ) -> Experiment:
-    """Opens images and networks of a study, inspects every image once, and makes the folds; writes nothing.
-
-    The arguments are those of `check_inputs`.
-    """
+    """Opens images and networks of a study (see `check_inputs`) and makes the folds; writes nothing."""
     dataset, skipped = check_inputs(config, trials, problems or Problems(), download)
     present = [trial for trial in trials if trial.name not in skipped]
     named = {trial.name: with_weight_file(trial.config) for trial in present if sweep.has_backbone(trial.config)}
@@ -192,11 +189,9 @@ def open_experiment(
 def check_inputs(
     config: ConfigDict, trials: Sequence[Trial], problems: Problems, download: bool
 ) -> tuple[Dataset, dict[str, str]]:
-    """Checks names, source, folds and weights before anything is compiled or an image is read.
+    """Returns the source and the skipped trials, the reason by name; raises `problems` and what is found, together.
 
-    Returns the source and, with ``study.missing_weights=skip``, the trials without weights: the reason by name. Raises
-    `problems` and what is found here, together. Absent weights are a problem, unless they are skipped, or `download` is
-    set and there is no other problem: then they are downloaded.
+    Nothing is compiled and no image is read. Weights are downloaded with `download`, if there is no other problem.
     """
     for trial in trials:
         with problems.collect():

@@ -52,10 +52,7 @@ class ExplainedImage:
 
     @property
     def shares(self) -> dict[str, float]:
-        """The share of the pixels inside the cell, ``cell_area``, and of each map; NaN without a black background.
-
-        Pixels of a cell are not black. A background is black if the corners are. A map of zeros has no share.
-        """
+        """The share of the pixels inside the cell, which are not black, and of each map; NaN without black corners."""
         cell = self.pixels.max(2) > BLACK
         black = not cell[[0, 0, -1, -1], [0, -1, 0, -1]].any()
         weights = {f"{method}_inside": values for method, values in self.maps.items()}
@@ -78,10 +75,7 @@ class Explanation:
 
 
 def explain(folder: Path, trial: str, weights: str, images: Sequence[Path], class_name: str = "") -> Explanation:
-    """Explains images with all heads of a trial (see `open_ensemble`); those that cannot be read get a note.
-
-    `images` are those of `open_unlabeled`; `class_name` is the class that is explained, by default the predicted one.
-    """
+    """Explains a class (by default the predicted one) of images with a trial: see `open_unlabeled`, `open_ensemble`."""
     import pandas
 
     ensemble = open_ensemble(folder, trial, weights)

@@ -27,8 +27,7 @@ from alljax.study.results import Study
 def evaluate_source(folder: Path, trial: str, weights: str, source: str, classes: str) -> Path:
     """Writes predictions.csv and metrics.json of a trial on another source to ``external/NAME/``, which is returned.
 
-    `trial` and `weights` are those of `open_ensemble`. `source` is as `data.source`; all its labeled images are tested,
-    whatever their subset. `classes` says which class of it is which of the study, ``name=name,…``; empty: equal names.
+    All labeled images of `source` are tested; `classes` are as in `open_mapped`, `trial`, `weights` in `open_ensemble`.
     """
     opened = open_ensemble(folder, trial, weights)
     study, name, level = opened.study, opened.trial, opened.study.level
@@ -89,8 +88,7 @@ def _open_source(study: Study, source: str, classes: str, on_error: str) -> tupl
 def _changes(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the differences of metrics of independent subjects, and their ``intervals``.
 
-    They combine the distances of both metrics to the ends of their intervals, which holds at 0 and 1, too (G. Zou and
-    A. Donner, Construction of confidence limits about effect measures, 2008).
+    Source: G. Zou and A. Donner, Construction of confidence limits about effect measures, 2008.
     """
     both = [name for name in old if name != "intervals" and None not in (new[name], old[name])]
     changes: dict[str, Any] = {name: new[name] - old[name] for name in both} | {"intervals": {}}

@@ -60,10 +60,7 @@ def check(folder: Path, given: Settings, force: bool) -> None:
 def claim(
     folder: Path, config: dict[str, Any], trials: Sequence[Trial], inputs: dict[str, str], source_state: str
 ) -> None:
-    """Writes config.json, trials.json and environment.json, which lists changes by force, if `check` allows the study.
-
-    `config` is flattened; `inputs` are the SHA-256 of images, folds and weights, by name.
-    """
+    """Writes the flattened config, the trials, and environment.json with the SHA-256 of all inputs, by name."""
     given, written = settings(trials, config["data.classes"]), environment() | {"inputs": dict(inputs)}
     if _is_used(folder):
         for path in (found := workdir.damaged(folder, content=True)):
@@ -108,12 +105,9 @@ def settings(trials: Sequence[Trial], classes: Sequence[str] = ()) -> dict[str, 
 
 
 def stored_trials(folder: Path) -> dict[str, dict[str, Any]]:
-    """Returns the settings of the trials in a work folder: those in trials.json, else those of config.json.
-
-    Where ``checksums.json`` is damaged, they are not verified: settings that equal the given ones are not damaged.
-    """
+    """Returns the settings of the trials in a work folder: those in trials.json, else those of config.json."""
     if folder / "trials.json" not in workdir.damaged(folder, ["trials.json"], content=True):
-        return workdir.trials_of(folder)
+        return workdir.read_trials(folder, verified=False)
     if workdir.damaged(folder, ["config.json"], content=True):
         raise WorkdirError(
             f"trials.json and config.json in {folder} are missing or damaged; restore one of them from a copy, or "

@@ -27,10 +27,7 @@ OTHERS = "the tested images of the other folds, whose heads have seen those of t
 
 
 def divide(folds: Sequence[Fold], labels: np.ndarray, subjects: Sequence[str], config: ConfigDict) -> Inner:
-    """Divides the training rows of each fold into ``evaluation.inner_folds``, fewer where a class has fewer subjects.
-
-    Subjects are kept together, except by the leaky protocol ``paper``, which divides images.
-    """
+    """Divides the training rows of each fold as its protocol does, by fewer inner folds if a class has few subjects."""
     units = np.arange(len(labels)) if config.split.protocol == "paper" else np.unique(subjects, return_inverse=True)[1]
     count = config.evaluation.inner_folds
     return tuple(_divide(fold, labels[fold.train], units[fold.train], count, config.seed) for fold in folds)
@@ -62,10 +59,9 @@ def tune(
     folds: Sequence[Fold], inner: Inner, predicted: Sequence[np.ndarray], tested: Sequence[np.ndarray],
     labels: np.ndarray,
 ) -> dict[str, Any]:  # fmt: skip
-    """Fits temperatures and thresholds to predictions of images that are not tested in a fold.
+    """Fits temperatures and thresholds to images that are not tested in a fold.
 
-    Those are `predicted`, one array (n, C) per inner fold. Where a fold has none (fine-tuning): `tested`, one array
-    per fold, of the other folds of the same repeat; without other folds nothing is fitted.
+    To `predicted` (n, C) per inner fold; where a fold has none to those `tested` (n, C) in other folds of its repeat.
     """
     parts, on = [(fold, part.test) for fold, of_fold in enumerate(inner) for part in of_fold], INNER
     if not predicted or not all(inner):

@@ -42,15 +42,9 @@ def predict(
 ) -> tuple[list[str], int]:
     """Writes a CSV of predictions for images outside the studies, and one of their subjects beside it.
 
-    Probabilities are means over the heads (or networks) of a trial and over the studies, which have the same classes.
-    An interrupted call leaves a hidden file beside `out`, from which the same call continues. `trial` and `weights` are
-    those of `open_ensemble`, `images` those of `open_unlabeled`.
-
-    Columns of `out` are path, subject, predicted, prob_<class>…, calibrated_<class>…, distance, distance_quantile, the
-    class at each operating point of a single study, and warnings. What is not known is empty.
-
-    Returns:
-        Lines about the result, and the number of images that cannot be read.
+    Probabilities are means over the heads (or networks) of a trial and over the studies. An interrupted call leaves a
+    hidden file beside `out`, from which the same call continues. `trial` and `weights` are those of `open_ensemble`,
+    `images` those of `open_unlabeled`.  Returns lines about the result and the number of unreadable images.
     """
     models = [open_ensemble(folder, trial, weights) for folder in folders]
     for folder, model in zip(folders, models, strict=True):
@@ -77,10 +71,7 @@ def predict(
 
 
 def _unfinished(out: Path, models: Sequence[Ensemble], source: Dataset) -> tuple[Path, int]:
-    """Returns the file of unfinished predictions and the number of images in it; refuses one of other models or images.
-
-    What a killed process has left of a row is removed.
-    """
+    """Returns the file of unfinished predictions, without part of a row, and its number of images."""
     key = [record.path for record in source.records]
     for model in models:
         trial = workdir.trial_folder(model.study.folder, model.trial)  # with the hashes of its parameters

@@ -195,10 +195,7 @@ def read_study(folder: Path) -> Study:
 
 
 def find_unchanged(config: ConfigDict, folder: Path) -> Study | None:
-    """Returns the study in `folder` if all its trials are finished and config, images and weights are unchanged.
-
-    Images are compared by paths, labels, size and modification time, weights by their hash, which is cached.
-    """
+    """Returns the study in `folder` if all its trials are finished and config, stamps of images, weights are equal."""
     try:
         study, given = read_study(folder), identity.settings(sweep.expand(config))
         found = {name: workdir.read_result(folder, name) for name in study.trials}
@@ -238,10 +235,7 @@ def open_records(config: ConfigDict) -> Dataset:
 
 
 def merge_shards(folder: Path, shards: Sequence[Path]) -> dict[str, Any]:
-    """Copies the trials of other folders of the same study, if any; writes and returns metrics.json.
-
-    A folder that holds no study yet gets the files of the first shard.
-    """
+    """Copies the trials of other folders of the same study into a (new) one; writes and returns metrics.json."""
     new = bool(shards) and not (folder / "trials.json").is_file()
     for path in shards if new else (folder, *shards):
         workdir.check_folder(path)

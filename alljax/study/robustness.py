@@ -20,14 +20,9 @@ METRICS = ("auc", "accuracy", "macro_recall")
 def measure_robustness(folder: Path, trial: str, weights: str, count: int) -> None:
     """Writes ``trials/NAME/robustness.json`` of a trial, by default the best: metrics on perturbed images.
 
-    It is a list, the unperturbed images first, of ``perturbation``, ``severity`` (0 to 4), ``strength``, its ``unit``,
-    number of ``images``, ``metrics``, and their ``differences`` to those of the unperturbed images, both with
-    ``intervals``. Each image is classified by the heads that were not trained on it. `trial` and `weights` are those of
-    `open_ensemble`; at most `count` images are used: one of each subject at random, then a second one of each, ….
-
-    Raises:
-        DataError: an image of the study is missing or cannot be read.
-        WorkdirError: see `open_ensemble`.
+    The unperturbed images are first; ``differences`` are those to them. Each image is classified by the heads that were
+    not trained on it. `trial` and `weights` are those of `open_ensemble`; at most `count` images are used: one of each
+    subject at random, then a second one of each, ….
     """
     ensemble = open_ensemble(folder, trial, weights)
     level, seed = ensemble.study.level, ensemble.config.seed

@@ -13,7 +13,6 @@ from alljax import config as configs
 from alljax import interrupts, progress
 from alljax.errors import ConfigError, Problems, Stopped, UserError, WorkdirError, first_few, plural
 from alljax.study import assessment, estimate, identity, outputs, results, sweep, workdir
-from alljax.study.combined import write_combined
 from alljax.study.experiment import Experiment, open_experiment
 from alljax.study.results import Study
 from alljax.study.sweep import Job, Trial
@@ -37,13 +36,9 @@ def run_study(
         shard: i and n: only the trainings i, i + n, …; the shard that finds all trials finished summarizes them.
         force: unfinished runs may continue with another config.
         finish: called with the study before failed trials raise an error.
-        problems: errors in settings, which are reported together with those of folder, source and weights.
+        problems: errors in settings, which are raised together with those of folder, source and weights.
 
-    Returns:
-        The study; None where trials of other shards are missing, and in all processes but the primary one.
-
-    Raises:
-        UserError: source, weights or folder cannot be used (nothing is written), or a trial failed (after `finish`).
+    Returns the study; None where trials of other shards are missing, and in all processes but the primary one.
     """
     distributed.check_shared(folder)
     trials, experiment = open_study(config, folder, shard, force, problems or Problems(), download=True)
@@ -66,7 +61,7 @@ def run_study(
             return None
         for name in (name for name in experiment.skipped if name not in finished):
             outputs.write_failure(folder, name, experiment.skipped[name], skipped=True)
-        write_combined(folder, trials, experiment)
+        outputs.write_combined(folder, trials, experiment)
         summary = results.summarize_study(folder, experiment.description)
         if missing := summary["missing"]:
             logging.info(f"{plural(len(missing), 'trial')} of other shards missing: {first_few(missing)}")

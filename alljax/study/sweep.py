@@ -2,21 +2,30 @@
 
 import fnmatch
 import hashlib
+import itertools
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from alljax import config as configs
 from alljax.errors import ConfigError, first_few
 from alljax.settings import HEADS
-from alljax.study import designs
 
 UNSET = {"study.sweep": (), "study.design": "", "study.combine": ()}
 """Settings of a study that its trials do not have."""
+
+PRIMES = {"L4": (2, 2), "L8": (2, 3), "L9": (3, 2), "L27": (3, 3)}
+"""Levels p and exponent k of the orthogonal arrays with p^k rows: any two columns have all pairs equally often."""
+
+L18 = """
+11111111 11222222 11333333 12112233 12223311 12331122 13121323 13232131 13313212
+21133221 21211332 21322113 22123132 22231213 22312321 23132312 23213123 23321231
+"""
 
 MAX_VALUE_LENGTH = 48
 """Characters of a value in a trial's name; longer values are shortened to their beginning and a hash."""
@@ -49,11 +58,6 @@ class Job:
         return bool(self.config.train.mode == "frozen")
 
     @property
-    def has_epochs(self) -> bool:
-        """See the function of this name."""
-        return has_epochs(self.config)
-
-    @property
     def name(self) -> str:
         """The name of the first trial and the number of the others."""
         first, *more = self.trials
@@ -83,8 +87,8 @@ def has_backbone(config: ConfigDict) -> bool:
 def expand(config: ConfigDict) -> list[Trial]:
     """Returns the trials that ``study.sweep`` and ``study.design`` give, in their order, then the combined ones."""
     trials: list[Trial] = []
-    designed = designs.combinations(config.study.design, configs.sweep_axes(config))
-    rows = [{"model.label": config.model.label} | changes for changes in designed]
+    axes = configs.sweep_axes(config)
+    rows = [{"model.label": config.model.label} | changes for changes in combinations(config.study.design, axes)]
     for changes in rows:
         resolved = configs.check(configs.vary(config, changes | UNSET))
         name = _trial_name(resolved, changes, rows)
@@ -101,6 +105,37 @@ def expand(config: ConfigDict) -> list[Trial]:
         if problem := trial_name_problem(name):
             raise ConfigError(f"the name of a trial {problem}; change model.label or study.combine")
     return trials
+
+
+def orthogonal_array(name: str) -> list[tuple[int, ...]]:
+    """Returns the level, from 0, of each factor (column) in each trial (row) of Taguchi's L4, L8, L9, L18 or L27.
+
+    Columns of those with p^k rows are linear functions of k digits modulo p, those with the fewest interactions first.
+    """
+    if name == "L18":
+        return [tuple(int(level) - 1 for level in row) for row in L18.split()]
+    levels, exponent = PRIMES[name]
+    digits = list(itertools.product(range(levels), repeat=exponent))
+    functions = [of[::-1] for of in digits if next(filter(None, of), 0) == 1]  # a multiple is the same column
+    functions.sort(key=lambda of: (of.count(0) < exponent - 1, of.count(0)))
+    return [tuple(int(np.dot(row, of)) % levels for of in functions) for row in digits]
+
+
+def combinations(design: str, axes: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Returns the changes of each trial: the product of the axes, or of the rows of a design and the axes of splits."""
+    splits = [axis for axis in axes if not design or all(key.startswith("split.") for key in axis[0])]
+    factors, rows = [axis for axis in axes if axis not in splits], orthogonal_array(design) if design else [()]
+    free, columns = [len({*column}) for column in zip(*rows, strict=True)], list[int]()
+    for factor in factors:
+        if len(factor) not in free:
+            what, left = f"the {len(factor)} values of {', '.join(factor[0])}", [*filter(None, free)]
+            raise ConfigError(f"study.design={design} has no column left for {what}, only of {left} levels")
+        columns.append(free.index(len(factor)))
+        free[columns[-1]] = 0
+    levels = dict.fromkeys(tuple(row[column] for column in columns) for row in rows)
+    designed = [[axis[level] for axis, level in zip(factors, row, strict=True)] for row in levels]
+    every = itertools.product(designed, *([[part] for part in axis] for axis in splits))
+    return [{key: value for part in itertools.chain(*parts) for key, value in part.items()} for parts in every]
 
 
 def _combined(config: ConfigDict, trials: Sequence[Trial]) -> list[Trial]:

@@ -18,8 +18,8 @@ from ml_collections import ConfigDict
 
 from alljax import files, progress
 from alljax.data.loader import ImageReader
-from alljax.errors import ConfigError
-from alljax.study import inner_folds
+from alljax.errors import ConfigError, plural
+from alljax.study import inner_folds, sweep
 from alljax.study.experiment import Experiment
 from alljax.study.sweep import Job, Trial
 from alljax.training import checkpoints, distributed, pipelines
@@ -69,7 +69,7 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
         if job.config.features.select:
             note = functools.partial(update, 0)
             selection, selected = pipelines.select(job.config, features, labels, subjects, fold, note)
-        if not job.has_epochs:
+        if not sweep.has_epochs(job.config):
             found = _fit_estimators(job, selected, labels, fold, show_fold)
         else:
             found = _fit_heads(job, selected, sequence, labels, fold, show_fold)
@@ -79,10 +79,10 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
         if number >= len(folds):
             return update(epochs)
         accuracies[number] = accuracy
-        of_folds = f" (mean of {len(accuracies)} folds)" if len(accuracies) > 1 else ""
-        return update(epochs, f"{subset} accuracy {np.mean([*accuracies.values()]):.3f}{of_folds}")
+        mean = np.mean([*accuracies.values()])
+        return update(epochs, f"{subset} accuracy {mean:.3f} (mean of {plural(len(accuracies), 'fold')})")
 
-    kind = "heads" if job.has_epochs else "classifiers"
+    kind = "heads" if sweep.has_epochs(job.config) else "classifiers"
     with progress.bar(f"{kind} {job.name}", total if job.frozen else 0, "epochs") as update:
         if not job.frozen:
             tuner = FineTuner(job.config, experiment.networks[first.name], num_classes, make_mesh(job.config))
@@ -95,11 +95,11 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
                 for trial, outcome in zip(job.trials, of_trials, strict=True):
                     if not fold.validation_count:
                         inner[trial.name].append(outcome.probabilities[0, : fold.test_count])
-                    if job.frozen and job.has_epochs and (error := _diverged(trial, fold, outcome)):
+                    if job.frozen and sweep.has_epochs(job.config) and (error := _diverged(trial, fold, outcome)):
                         errors.setdefault(trial.name, error)
                 if len(errors) == len(job.trials):
                     break
-    if not job.has_epochs:
+    if not sweep.has_epochs(job.config):
         fitted_once = [of_trials[0] for of_trials in outcomes]
         calibrated, of_parts = pipelines.calibrate(fitted_once, inner[first.name], divided, labels)
         outcomes, inner = [[each] * len(job.trials) for each in calibrated], dict.fromkeys(inner, of_parts)
@@ -109,7 +109,7 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
 
 def _threads(job: Job, num_classes: int, shape: tuple[int, int], sequence: tuple[int, int] | None) -> int:
     """Returns how many folds are trained at a time: on the CPU one per core, if they fit into memory."""
-    if not job.has_epochs:  # each has a copy of its rows, and one in float64
+    if not sweep.has_epochs(job.config):  # each has a copy of its rows, and one in float64
         return min(files.cpu_cores(), max(1, files.host_memory() // (16 * math.prod(shape))))
     if jax.default_backend() != "cpu":
         return 1
@@ -210,18 +210,8 @@ def _fold_in(seeds: jax.Array, numbers: jax.Array) -> jax.Array:
 
 
 def _diverged(trial: Trial, fold: FoldRows, outcome: FoldOutcome) -> ConfigError | None:
-    """Returns an error with the first epoch and seed in which the loss of a head became NaN; None if it did not."""
-    if not fold.validation_count:
-        finite = np.isfinite(outcome.probabilities).all()
-        return None if finite else _error(trial, f"an inner fold of fold {fold.fold}")
-    bad = np.argwhere(~np.isfinite(outcome.history.train_loss + outcome.history.val_loss).T)
-    if not len(bad):
+    """Returns an error if the loss of a head became NaN, and with it its probabilities; None if it did not."""
+    if np.isfinite(outcome.probabilities).all():
         return None
-    epoch, seed = bad[0]
-    return _error(trial, f"epoch {epoch + 1} (seed {trial.config.seed + seed}, fold {fold.fold})")
-
-
-def _error(trial: Trial, where: str) -> ConfigError:
-    return ConfigError(
-        f"the loss became NaN in {where}; lower train.learning_rate={trial.config.train.learning_rate:g}"
-    )
+    rate = trial.config.train.learning_rate
+    return ConfigError(f"the loss became NaN in fold {fold.fold}; lower train.learning_rate={rate:g}")

@@ -65,15 +65,11 @@ def check_links(workdir: Path) -> None:
             raise WorkdirError(f"{path} is a link or a special file, which is not followed; replace it by a copy")
 
 
-def read_trials(workdir: Path) -> dict[str, dict[str, Any]]:
+def read_trials(workdir: Path, verified: bool = True) -> dict[str, dict[str, Any]]:
     """Returns the settings (dotted key to value) of each trial of the study in trials.json, by its name."""
-    verify(workdir, "trials.json")
-    return trials_of(workdir)
-
-
-def trials_of(workdir: Path) -> dict[str, dict[str, Any]]:
-    """Returns what `read_trials` does, without comparing the file with its checksum."""
     path = workdir / "trials.json"
+    if verified:
+        verify(workdir, path.name)
     trials = {trial["name"]: trial["config"] for trial in read_json(path)}
     for name in trials:
         if problem := trial_name_problem(name):  # it is the name of a folder
@@ -132,10 +128,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_csv(folder: Path, file: str, types: Mapping[str, type]) -> "DataFrame":
-    """Returns columns of a CSV of a study or trial by their types, after comparing it with its checksum.
-
-    Texts such as NA stay texts and do not have the apostrophes of `files.csv_text`; empty numbers are NaN.
-    """
+    """Returns columns of a CSV by their types, after comparing it with its checksum; texts as before `to_csv`."""
     import pandas
 
     verify(folder, file)
@@ -163,10 +156,7 @@ def to_csv(frame: "DataFrame") -> str:
 
 
 def write_study(workdir: Path, contents: Mapping[str, Any]) -> None:
-    """Writes files of a study (texts or JSON) with their checksums; a file that does not change is not written.
-
-    Shards write into one folder at the same time.
-    """
+    """Writes files of a study (texts or JSON) with their checksums, if they change; shards share the folder."""
     with files.file_lock(workdir / ".lock-files"):
         for name, content in contents.items():
             data, path = (content if isinstance(content, str) else _to_json(content)).encode(), workdir / name
@@ -186,10 +176,7 @@ def record(folder: Path, names: Iterable[str]) -> None:
 
 
 def damaged(folder: Path, names: Sequence[str] = (), content: bool = False) -> list[Path]:
-    """Returns which files of a study or finished trial (by default all) are missing or differ from ``checksums.json``.
-
-    Without `content` a file with the recorded size and time is not read.
-    """
+    """Returns which files (by default all) are missing or differ; without `content` by size and time, if they fit."""
     try:
         entries = read_checksums(folder)
     except WorkdirError:

@@ -6,7 +6,7 @@ from sklearn.metrics import roc_auc_score
 
 from alljax.evaluation.comparison import Ranking, main_effect, signal_to_noise
 from alljax.evaluation.intervals import HeldOut, evaluate, summarize
-from alljax.study.designs import orthogonal_array
+from alljax.study.sweep import orthogonal_array
 
 SETTINGS = {"evaluation.resamples": 400, "evaluation.level": 0.95, "seed": 0}
 HONEST = {"s": {"protocol": {"leaky": False}}}

@@ -5,8 +5,7 @@ import pytest
 
 from alljax.config import default_config, vary
 from alljax.errors import ConfigError
-from alljax.study.designs import orthogonal_array
-from alljax.study.sweep import Trial, expand
+from alljax.study.sweep import Trial, expand, orthogonal_array
 
 RATES, DECAYS, MOMENTA = [(f"train.{key}", (0.1, 0.2, 0.3)) for key in ("learning_rate", "weight_decay", "momentum")]
 TWO = [(f"augment.{key}", (0.1, 0.2)) for key in ("shift", "zoom", "crop")]

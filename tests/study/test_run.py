@@ -58,7 +58,7 @@ def test_only_missing_trials_are_trained(toy: Toy, complete: Path, tmp_path: Pat
 def test_failed_trial_does_not_stop_others(toy: Toy, tmp_path: Path) -> None:
     config = toy((("train.optimizer", "train.learning_rate"), (("sgd", 1e30), ("adam", 1e-2))))
     message = (
-        r"1 trial of 2 failed: .*sgd-learning_rate=1e\+30: the loss became NaN in epoch 1 \(seed 0, fold 0\); lower "
+        r"1 trial of 2 failed: .*sgd-learning_rate=1e\+30: the loss became NaN in fold 0; lower "
         r"train.learning_rate=1e\+30"
     )
     for _ in range(2):  # a failed trial is tried again
