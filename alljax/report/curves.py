@@ -91,22 +91,19 @@ def _of_classes(
         for scores in test.ranking[:, :, label]:
             found, weights = zip(*(curve(positive[rows], scores[rows]) for rows in folds), strict=True)
             values.append(np.average(found, axis=0, weights=weights))
-        curves[shorten(class_names[label])] = np.stack(
-            [GRID, *(of(values, axis=0) for of in (np.mean, np.min, np.max))]
-        )
+        mean, low, high = (of(values, axis=0) for of in (np.mean, np.min, np.max))
+        curves[shorten(class_names[label])] = np.stack([GRID, mean, low, high])
     return curves
 
 
 def reliability_diagram(calibrations: Mapping[str, Mapping[str, Any]], probability: str) -> Figure:
     """Returns the observed share over the predicted probability, of numbers as in ``calibration`` by label."""
-    sizes = [round(one["count"]) for of_label in calibrations.values() for one in of_label["bins"]]
-    images = " to ".join(f"{size:,}" for size in sorted({min(sizes), max(sizes)}))
-    curves = {}
+    curves, sizes = {"ideal": IDENTITY}, set[int]()
     for label, found in calibrations.items():
-        at, observed = ([one[key] for one in found["bins"]] for key in ("mean", "observed"))
+        at, observed, counts = ([one[key] for one in found["bins"]] for key in ("mean", "observed", "count"))
         curves[label] = np.array([at, observed, observed, observed])
-    curves["ideal"] = IDENTITY
-    caption = f"Reliability diagram; each point is the mean of {images} images"
+        sizes |= {*map(round, counts)}
+    caption = f"Reliability diagram; each point is the mean of {min(sizes):,} to {max(sizes):,} images"
     return curve_figure("calibration", caption, {"": curves}, (probability, "observed share"))
 
 

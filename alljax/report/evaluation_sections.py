@@ -18,8 +18,6 @@ from alljax.study.results import Study
 Numbers = Mapping[str, Any]  # metrics with ``intervals``, as in evaluation.json
 Parts = tuple[str, list[Table | Figure]]  # the text of a section, and its tables and figures
 
-TERMS = ("sensitivity", "specificity")
-
 CALIBRATION = {
     "slope": "calibration slope (ideal: 1)",
     "intercept": "calibration intercept (0)",
@@ -40,8 +38,16 @@ def sections(study: Study) -> list[Section]:
     best = study.ranking.best
     found = study.evaluation["trials"][best] | {"robustness": study.robustness(best)}
     made, tests = [], list[Table | Figure]()
-    for key in (key for key in SECTIONS if found.get(key)):
-        text, parts = SECTIONS[key](study, found[key])
+    makers: Mapping[str, Callable[[Study, Any], Parts]] = {
+        "subjects": _subjects,
+        "calibration": _calibration,
+        "operating_points": _operating_points,
+        "subgroups": _subgroups,
+        "beyond_size": _beyond_size,
+        "robustness": _robustness,
+    }
+    for key in (key for key in makers if found.get(key)):
+        text, parts = makers[key](study, found[key])
         anchor, title = f"{key.replace('_', '-')}-of-best", key.replace("_", " ").capitalize()
         made.append(Section(anchor, title, [text] if text else [], parts))
     for path in sorted(study.folder.glob("external/*/metrics.json")):
@@ -125,14 +131,15 @@ def _calibration(study: Study, found: Numbers) -> Parts:
 
 
 def _operating_points(study: Study, found: Sequence[Numbers]) -> Parts:
-    points = {f"{point['target']} ≥ {point['value']:g}": point["ppv_npv"] for point in found}
-    rows = []
-    for name, point in zip(points, found, strict=True):
+    points, rows, terms = {}, [], ("sensitivity", "specificity")
+    for point in found:
+        name = f"{point['target']} ≥ {point['value']:g}"
+        points[name] = point["ppv_npv"]
         thresholds = Value(f"{min(point['thresholds']):.3f} to {max(point['thresholds']):.3f}")
-        rows.append((Value(name), *(metric_value(term, point) for term in TERMS), thresholds))
+        rows.append((Value(name), *(metric_value(term, point) for term in terms), thresholds))
     tuned_on = study.metrics["trials"][study.ranking.best]["tuned_on"]
     note = f"The thresholds are from {tuned_on}, so that they can miss the target."
-    title, columns = "What thresholds for a target reach", ("target", *TERMS, "thresholds")
+    title, columns = "What thresholds for a target reach", ("target", *terms, "thresholds")
     table = _table(study, "operating-points", title, columns, rows, note)
     return "", [table, curves.predictive_values(points, study.class_names[1])]
 
@@ -189,15 +196,13 @@ def external_test(study: Study, place: Path) -> tuple[Table, list[Table | Figure
 
 
 def _external_table(study: Study, found: Mapping[str, Any]) -> Table:
-    names = {key: label for key, label in (METRICS | metric_names(study)).items() if key in found["ensemble"]}
-    ensemble_of_heads, subjects = found["ensemble"], found.get("subjects", {})
-    groups = {
-        "ensemble": ensemble_of_heads, "change": ensemble_of_heads["change"], "subjects": subjects,
-        "change over subjects": subjects.get("change", {}), "single heads": found["heads"],
-    }  # fmt: skip
+    ensemble, subjects = found["ensemble"], found.get("subjects", {})
+    names = {key: label for key, label in (METRICS | metric_names(study)).items() if key in ensemble}
+    groups = {"ensemble": ensemble, "change": ensemble["change"], "subjects": subjects}
+    groups |= {"change over subjects": subjects.get("change", {}), "single heads": found["heads"]}
     notes = [display_note(study, note) for note in _notes(study, found)]
-    title, rows = f"{found['trial']} on {found['source']}", _columns(names, groups)
-    return Table("metrics", title, ("metric", *groups), rows, notes=notes)
+    title = f"{found['trial']} on {found['source']}"
+    return Table("metrics", title, ("metric", *groups), _columns(names, groups), notes=notes)
 
 
 def _notes(study: Study, found: Mapping[str, Any]) -> Iterator[str]:
@@ -219,14 +224,3 @@ def _notes(study: Study, found: Mapping[str, Any]) -> Iterator[str]:
         yield f"Subject names of the study, too (if these are the same subjects, the test leaks): {first_few(names)}."
     yield "Accuracy, precision, PR-AUC and Brier score depend on the share of each class, which differs by source."
     yield from found["notes"]
-
-
-SECTIONS: Mapping[str, Callable[[Study, Any], Parts]] = {
-    "subjects": _subjects,
-    "calibration": _calibration,
-    "operating_points": _operating_points,
-    "subgroups": _subgroups,
-    "beyond_size": _beyond_size,
-    "robustness": _robustness,
-}
-"""The content of each section by the key of its numbers."""

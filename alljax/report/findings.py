@@ -15,7 +15,6 @@ from alljax.report.tables import Value, metric_value, number_value
 from alljax.study.results import Study
 
 LEAKS = {"subject": "the subject", "field": "the photograph", "duplicate": "a copy", "near": "a near duplicate"}
-"""What training images can have of held-out images."""
 
 
 def headline(study: Study) -> dict[str, dict[str, Value]]:
@@ -24,13 +23,11 @@ def headline(study: Study) -> dict[str, dict[str, Value]]:
     The accuracy is not among them: that of always predicting the larger class can be higher.
     """
     name = study.ranking.best
-    results = {"images": study.metrics["trials"][name], "subjects": study.evaluation["trials"][name].get("subjects")}
+    results = {"images": study.metrics["trials"][name]}
+    if subjects := study.evaluation["trials"][name].get("subjects"):
+        results["subjects"] = subjects
     names = {key: label for key, label in metric_names(study).items() if key != "accuracy"}
-    return {
-        unit: {label: metric_value(key, result) for key, label in names.items()}
-        for unit, result in results.items()
-        if result
-    }
+    return {unit: {names[key]: metric_value(key, result) for key in names} for unit, result in results.items()}
 
 
 def findings(study: Study) -> list[str]:
@@ -46,11 +43,8 @@ def findings(study: Study) -> list[str]:
     if found := study.evaluation["selection"]:
         key = found["metric"]
         nested, value = number_value(key, found["nested"], found["interval"]), number_value(key, found["value"])
-        chosen = [f"{trial} in {plural(count, 'fold')}" for trial, count in Counter(found["chosen"]).items()]
-        selected = (
-            f". Selected for each fold on {found['by']}: {METRICS[key]} {nested} instead of {value} "
-            f"({', '.join(chosen)})"
-        )
+        chosen = ", ".join(f"{trial} in {plural(count, 'fold')}" for trial, count in Counter(found["chosen"]).items())
+        selected = f". Selected for each fold on {found['by']}: {METRICS[key]} {nested} instead of {value} ({chosen})"
     return [
         f"{METRICS[ranking.metric]} minus that of the next best model, {rivals[0]}: "
         f"{number_value(ranking.metric, -lead.value, bounds, '+')}. Significantly worse than the best model: {below} "
@@ -77,12 +71,10 @@ def _judgements(study: Study) -> Iterator[tuple[str, bool]]:
     yield f"The accuracy of the best model, {ours}, is {comparison} that of always predicting {label}, {always}.", good
     if found := result["size_improvement"].get(metric):
         good, difference = found["interval"][0] > 0, number_value(metric, found["value"], found["interval"], "+")
-        shown = "significantly" if good else "not shown to be"
-        yield (
-            f"The best model is {shown} better than a threshold on the cell size: {METRICS[metric]} minus that of the "
-            f"size {difference}.",
-            good,
+        line = (
+            f"The best model is {'significantly' if good else 'not shown to be'} better than a threshold on the cell "
         )
+        yield f"{line}size: {METRICS[metric]} minus that of the size {difference}.", good
     calibration = study.evaluation["trials"][name].get("calibration") or {}
     bounds = calibration.get("intervals", {}).get("slope")
     if bounds and bounds[1] < 1:

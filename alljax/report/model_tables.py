@@ -14,13 +14,9 @@ from alljax.study.results import Study
 BASELINES = {
     "majority": "majority class", "size_threshold": "cell size alone", "size_and_color": "cell size and mean color",
 }  # fmt: skip
-"""Display names of the baselines."""
 
-PRINTED, MISCLASSIFIED = 20, 32
-"""Rows: the best models in the terminal, the misclassified images of a model."""
-
+PRINTED, MISCLASSIFIED = 20, 32  # rows: the best models in the terminal, the misclassified images of a model
 CLASS_METRICS = {"precision": "precision", "recall": "recall", "f1": "F1", "auc": "AUC", "pr_auc": "PR-AUC"}
-"""Display names of the metrics of a class."""
 
 
 def metric_names(study: Study) -> dict[str, str]:
@@ -97,13 +93,7 @@ def data_section(study: Study) -> Section:
             "share an identical image, or are documented as aliases, are merged."
         )
     lines.append(f"Source: {without_folders(data['source'])}; SHA-256 of the data {data['sha256'][:16]}.")
-    return Section("data", "Data and protocol", lines, (classes_table(study),))
-
-
-def classes_table(study: Study) -> Table:
-    """Returns the number of images and of subjects per class; unknown subjects are images."""
-    data, rows = study.metrics["dataset"], []
-    tested = study.metrics["trials"][study.ranking.best]["per_class"]
+    rows, tested = [], study.metrics["trials"][study.ranking.best]["per_class"]
     for label, name, of_class in zip(study.classes, study.class_names, tested, strict=True):
         images, subject_names = data["by_class"][label]["images"], data["by_class"][label]["subjects"]
         share, effective = number_value("accuracy", images / data["images"]), of_class["effective_subjects"]
@@ -111,7 +101,8 @@ def classes_table(study: Study) -> Table:
         rows.append((Value(name), count_value(images), share, *counts))
     columns = ("class", "images", "share", "subject names", f"{study.interval_unit} tested", "effectively")
     note = f"Effectively: as many {study.interval_unit} of equal size would tell as much (Kish)."
-    return Table("classes", "Images by class", columns, rows, notes=(note,))
+    table = Table("classes", "Images by class", columns, rows, notes=(note,))
+    return Section("data", "Data and protocol", lines, (table,))
 
 
 def baselines_table(study: Study) -> Table:
@@ -130,14 +121,12 @@ def baselines_table(study: Study) -> Table:
 
 def class_metrics_table(study: Study) -> Table:
     """Returns precision, recall and so on of the best model by class, with their macro and weighted means."""
-    result = study.metrics["trials"][study.ranking.best]
-    rows, means = [], []
+    result, rows, means = study.metrics["trials"][study.ranking.best], [], []
     for label, (name, one) in enumerate(zip(study.class_names, result["per_class"], strict=True)):
         values = [number_value("f1", one[key], result["intervals"].get(f"{key}_{label}")) for key in CLASS_METRICS]
         rows.append((Value(name), count_value(one["count"]), *values))
     for kind in ("macro", "weighted"):
-        keys = [f"{kind}_{key}" for key in CLASS_METRICS]
-        values = [number_value("f1", result.get(key), result["intervals"].get(key)) for key in keys]
+        values = [metric_value(f"{kind}_{key}", result) for key in CLASS_METRICS]
         means.append((Value(f"{kind} mean"), Value(""), *values))
     columns, notes = ("class", "images", *CLASS_METRICS.values()), (f"In brackets: {study.intervals}.",)
     return Table("class-metrics", "Metrics of the best model by class", columns, rows, means, notes)

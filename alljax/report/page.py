@@ -12,21 +12,19 @@ from alljax import files
 from alljax.data.dataset import Dataset
 from alljax.data.duplicates import near_pairs, reduce
 from alljax.data.images import load
+from alljax.errors import plural
 from alljax.report import curves, findings, model_tables, plots
 from alljax.report.setting_names import setting_name, setting_value, without_folders
 from alljax.report.tables import Figure, Section, Table
 from alljax.settings import SETTINGS
 from alljax.study.results import Study
 
-SOURCES = {"cnmc": "C-NMC 2019", "synthetic": "Generated cells"}
-"""Display names of data sets; others are displayed by the name of their folder or file."""
-
+SOURCES = {"cnmc": "C-NMC 2019", "synthetic": "Generated cells"}  # others: the name of their folder or file
 VARIABLES = [f"var(--{name})" for name in ("text", "blue", "red", "green", "purple", "orange", "sky")]
 COLORS = dict(zip((plots.INK, *plots.PALETTE), VARIABLES, strict=True))
 """CSS colors of the page for those of figures; they are brighter on a dark page."""
 
 SETUP = "train.mode model.backbone train.optimizer train.epochs train.learning_rate train.batch_size study.seeds"
-"""Settings of the best model that the page begins with."""
 
 
 def sections(study: Study, effects: Sequence[Section], more: Sequence[Section]) -> list[Section]:
@@ -42,7 +40,7 @@ def sections(study: Study, effects: Sequence[Section], more: Sequence[Section]) 
         setup = f"{settings['study.combine'][0][1]} of {', '.join(combined)}"
     bands = "Curves are means over seeds, bands from the lowest to the highest seed."
     deviations = "Curves are means over folds and seeds, bands one standard deviation."
-    training, tested = _training_curves(study), _figures(study)
+    training = _training_curves(study)
     caption = "Misclassified images with the highest probability; the numbers are those of the list below"
     gallery = [plots.embed("misclassified", caption, sheet.read_bytes())] if sheet.is_file() else []
     return [
@@ -51,7 +49,7 @@ def sections(study: Study, effects: Sequence[Section], more: Sequence[Section]) 
         *effects,
         Section("baselines-of-best", "Baselines", (), (model_tables.baselines_table(study),)),
         Section("all-results", "Results", (results,), tables),
-        Section("confusion-of-best", "Confusion matrix", (bands,), tuple(tested)),
+        Section("confusion-of-best", "Confusion matrix", (bands,), [*_figures(study)]),
         *more,
         *([Section("training", "Training", (deviations,), training)] if training else ()),
         Section("errors", "Misclassified images", (), (*gallery, model_tables.misclassified_table(study))),
@@ -61,9 +59,8 @@ def sections(study: Study, effects: Sequence[Section], more: Sequence[Section]) 
 
 def _training_curves(study: Study) -> list[Figure]:
     """Returns accuracy and loss over the epochs of the best model; none of a classifier without epochs."""
-    best, figures = study.ranking.best, []
-    history = study.history(best)
-    tested = "validation images" if study.settings(best)["split.validation"] else "held-out images"
+    history, figures = study.history(study.ranking.best), []
+    tested = "validation images" if study.settings(study.ranking.best)["split.validation"] else "held-out images"
     for quantity in ("accuracy", "loss") if len(history) else ():
         drawn, caption = {"": curves.learning_curves(history, quantity, tested)}, f"{quantity.capitalize()} in training"
         figures.append(curves.curve_figure(f"{quantity}-curve", caption, drawn, ("epoch", quantity)))
@@ -74,8 +71,8 @@ def _figures(study: Study) -> Iterator[Figure]:
     """Yields the confusion matrix, then ROC and precision-recall curves."""
     best, names = study.ranking.best, study.class_names
     result, test = study.metrics["trials"][best], study.predictions(best).held_out
-    seeds = f", mean over {len(result['seeds'])} seeds" if len(result["seeds"]) > 1 else ""
-    yield plots.confusion_matrix(f"Confusion matrix{seeds}", result["confusion"], names)
+    caption = f"Confusion matrix, mean over {plural(len(result['seeds']), 'seed')}"
+    yield plots.confusion_matrix(caption, result["confusion"], names)
     if result["auc"] is not None:
         yield curves.roc_curves(test, names)
         yield curves.precision_recall_curves(test, names)
@@ -87,11 +84,8 @@ def _settings_section(study: Study) -> Section:
     for used in filter(None, (trial["weights"] for trial in study.metrics["trials"].values())):
         source = f"{used['name'] or 'unknown source'}, license {used.get('license', 'unknown')}"  # not in old studies
         weights[f"{used['backbone']}, {source}, SHA-256 {used['sha256']}"] = None
-    changed = [
-        f"    {key}={study.config[key]}"
-        for key, setting in SETTINGS.items()
-        if json.dumps(study.config[key]) != json.dumps(setting.default)
-    ]
+    defaults = {key: json.dumps(setting.default) for key, setting in SETTINGS.items()}
+    changed = [f"    {key}={study.config[key]}" for key in defaults if json.dumps(study.config[key]) != defaults[key]]
     packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items())
     paragraphs = (
         without_folders(f"    {environment['command']}"),

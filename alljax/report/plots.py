@@ -24,8 +24,7 @@ from PIL import Image
 from alljax import interrupts
 from alljax.report.tables import Figure
 
-BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
-PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 DASHES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
 MARKERS = "osD^vPX"
 FONT = "DejaVu Sans"
@@ -121,7 +120,7 @@ def confusion_matrix(caption: str, matrix: Sequence[Sequence[float]], class_name
         axes = grid[0, 0]
         for row, column in np.ndindex(*counts.shape):
             share = shares[row, column]
-            axes.add_patch(Rectangle((column, row), 1, 1, facecolor=BLUE, alpha=0.04 + 0.5 * share, linewidth=0))
+            axes.add_patch(Rectangle((column, row), 1, 1, facecolor=PALETTE[0], alpha=0.04 + 0.5 * share, linewidth=0))
             text = f"{counts[row, column]:,.0f}\n{share:.0%}" if classes <= 8 else f"{share:.0%}"
             axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=size, linespacing=1.5)
         ticks, across = np.arange(classes) + 0.5, [shorten(name, 22 if classes == 2 else 12) for name in class_names]

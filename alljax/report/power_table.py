@@ -6,7 +6,7 @@ from alljax.errors import ConfigError, DataError
 from alljax.evaluation import power
 from alljax.evaluation.intervals import Jackknife, summarize
 from alljax.evaluation.metrics import METRICS
-from alljax.report.tables import Table, Value, count_value, number_value
+from alljax.report.tables import Table, Value, count_value, metric_value, number_value
 from alljax.study.results import Study
 
 
@@ -17,7 +17,7 @@ def power_table(study: Study, metric: str, difference: float, share: float, imag
     power `share`, for a single model the half width of the interval. `images` per subject are for the last column.
     """
     (best, *others), name, trials = study.ranking.order, metric or study.ranking.metric, study.metrics["trials"]
-    predictions, level, rows, notes = study.predictions(best), study.level, [], []
+    predictions, rows, notes = study.predictions(best), [], []
     test = predictions.held_out
     if 1 in Jackknife.of(test).subjects:
         raise DataError(f"{study.folder}: a class has one subject only, whose variance is unknown; it needs two")
@@ -28,26 +28,24 @@ def power_table(study: Study, metric: str, difference: float, share: float, imag
     same = [other for other in others if np.array_equal(study.predictions(other).paths, predictions.paths)]
     for other in ("", *same[:1]):
         minus = study.predictions(other).held_out if other else None
-        value = trials[best][name] - (trials[other][name] if other else 0)
-        interval = summarize(test, level, [name], minus)["intervals"].get(name)
-        goal = power.Goal(difference, level, share if other else 0.0)
+        found = summarize(test, study.level, [name], minus)
+        goal = power.Goal(difference, study.level, share if other else 0.0)
         parts = power.components(test, predictions.paths, name, minus)
         needed = power.subjects_needed(parts, goal)
         reached = power.simulate(test, name, goal, needed, minus) if needed else None
-        rows.append((
-            Value(f"{best} minus {other}" if other else best),
-            number_value(name, value, interval, sign="+" if other else ""),
-            Value(f"{difference:g} {f'found by {share:.0%}' if other else 'half width'}"), _number(needed),
-            number_value("auc", reached), _number(power.subjects_needed(parts, goal, images)),
-        ))  # fmt: skip
+        model, wanted = Value(best), Value(f"{difference:g} half width")
+        if other:
+            model, wanted = Value(f"{best} minus {other}"), Value(f"{difference:g} found by {share:.0%}")
+        values = metric_value(name, found, "+" if other else ""), wanted, _number(needed), number_value("auc", reached)
+        rows.append((model, *values, _number(power.subjects_needed(parts, goal, images))))
         names = study.class_names if len(parts) > 1 else ["all classes"]
         pairs = zip(names, parts, strict=True)
         deviations = [f"{of} {part.between**0.5:.3f}, {part.within**0.5:.3f}" for of, part in pairs]
-        notes.append(f"{rows[-1][0]}: {'; '.join(deviations)}.")
+        notes.append(f"{model}: {'; '.join(deviations)}.")
     unit = f"{study.interval_unit} per class" if len(parts) > 1 else study.interval_unit
     columns = ("model", METRICS[name], "goal", unit, "simulated", f"with {images} images each")
     explained = (
-        f"{level:.0%} intervals. Images per subject as in this study, in the last column equally many. At least "
+        f"{study.level:.0%} intervals. Images per subject as in this study, in the last column equally many. At least "
         f"{power.FEW_SUBJECTS} effective subjects per class. Simulated: mean half width, or share of significant "
         f"differences, in {power.ROUNDS} studies whose subjects are drawn from this study.",
         "Standard deviation between subjects, and between images of a subject:",

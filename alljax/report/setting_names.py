@@ -27,11 +27,7 @@ NAMES = {
 """Display names of settings; others are displayed by the last part of their key."""
 
 VALUES = {
-    "model.stage=": "last stage",
-    "model.pool=": "that of the backbone",
-    "preprocessing.name=": "that of the weights",
-    "preprocessing.image_size=0": "that of the weights",
-    "weights.name=": "default",
+    "preprocessing.image_size=0": "default",
     "split.train_subjects=0": "all",
     "split.train_images=0": "all",
     "train.mode=frozen": "head only",
@@ -39,12 +35,7 @@ VALUES = {
     "split.protocol=paper": "random images (paper)",
     "split.protocol=subject_kfold": "cross-validation over subjects",
     "split.protocol=subject_holdout": "held-out subjects",
-    "split.protocol=leave_one_subject_out": "leave one subject out",
-    "split.protocol=official_folds": "official folds with disjoint subjects",
-    "split.protocol=official_folds_by_name": "official folds by file name",
     "split.protocol=prelim": "preliminary test set",
-    "split.protocol=leave_one_source_out": "leave one source out",
-    "split.protocol=source_pairs": "one source to another",
 }
 PROPER = {
     "vgg16": "VGG16", "resnet18": "ResNet18", "resnet50": "ResNet50", "resnet50_keras": "ResNet50 (Keras)",
@@ -94,8 +85,8 @@ def varied_settings(study: Study) -> list[VariedSetting]:
         values = []
         for row in settings if differing else ():
             texts = [setting_value(key, row[key]) for key in shown]
-            number = row[shown[0]] if len(shown) == 1 and f"{shown[0]}={row[shown[0]]}" not in VALUES else None
-            values.append(Value(", ".join(texts), number if type(number) in (int, float) else None))
+            number = row[shown[0]] if len(shown) == 1 and type(row[shown[0]]) in (int, float) else None
+            values.append(Value(", ".join(texts), number))
         if values:
             varied.append(VariedSetting(", ".join(map(setting_name, shown)), keys, rows, values))
     return varied
@@ -111,6 +102,10 @@ def setting_value(key: str, value: Any) -> str:
     """Returns the display text of a setting's value."""
     if f"{key}={value}" in VALUES:
         return VALUES[f"{key}={value}"]
+    if key == "split.protocol":
+        return str(value).replace("_", " ")
+    if value == "":
+        return "default"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):

@@ -66,7 +66,7 @@ def make_study() -> Callable[..., Study]:
         }
         dataset = {"name": "toy", "classes": class_names, "class_names": class_names, "subjects": 40, "notes": []}
         dataset |= {"file_properties": {}}
-        metrics = {"trials": trials, "splits": splits, "dataset": dataset, "missing": [], "failed": {}}
+        metrics = {"trials": trials, "splits": splits, "dataset": dataset, "missing": [], "failed": {}, "skipped": {}}
         flat = json.loads(json.dumps(configs.flatten(config)))
         study = Study(Path(), flat, {}, metrics, tuple(settings), settings, predictions)
         study.__dict__["evaluation"] = {"trials": {name: {} for name in trials}, "selection": None}
