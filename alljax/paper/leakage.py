@@ -63,8 +63,7 @@ def find_pairs(study: Study) -> list[Pair]:
 def gap(study: Study, pair: Pair, jackknife: Jackknife) -> dict[str, np.ndarray]:
     """Returns each metric of both trials of a pair, and the difference: of all images, then without each subject.
 
-    The two tests are of different images, so they cannot be paired image by image. Their subjects are the same, except
-    those without an image in the random test set; each is left out of both tests at once.
+    The tests are of different images, so that only subjects can be paired: each is left out of both tests at once.
     """
     first, second = (jackknife.values(study.predictions(name).held_out, list(METRICS)) for name in pair)
     return {metric: np.stack([first[metric], second[metric], first[metric] - second[metric]]) for metric in METRICS}

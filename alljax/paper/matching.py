@@ -1,7 +1,4 @@
-"""A study beside the paper: which trials correspond to which rows of its tables, and our numbers beside the published.
-
-Both come from random splits and seeds, so a difference is judged by the spread over runs, see `describe`.
-"""
+"""Which trials of a study correspond to which rows of the paper's tables, and our numbers beside the published."""
 
 import functools
 import math
@@ -49,8 +46,8 @@ class Match:
 def match(study: Study) -> Match:
     """Finds the rows of the paper that the trials of a study correspond to.
 
-    The first network (backbone and stage) in the order of the trials is used as the paper's VGG16, the second as its
-    ResNet50. Of several splits the first with protocol ``paper`` is used, otherwise the first one.
+    The study's first network (backbone and stage) is used as VGG16, the second as ResNet50; of several splits the first
+    with protocol ``paper``, otherwise the first one.
     """
     settings, network_of = {name: study.settings(name) for name in study.trials}, {}
     for name, values in settings.items():
@@ -91,10 +88,10 @@ class Comparison:
         theirs = Value(text, self.theirs, f"{low} to {high}" if self.metric == "accuracy" else "")
         if math.isnan(self.ours):
             return [Value("–", note="no finished trial"), theirs, Value("–")]
-        tolerance = format_value(self.metric, self.tolerance, "+").lstrip("+")
-        verdict = f"{'within' if self.within() else 'outside'} ±{tolerance}"
-        if math.isnan(self.tolerance):
-            verdict = "no tolerance: one run"
+        verdict = "no tolerance: one run"
+        if not math.isnan(self.tolerance):
+            tolerance = format_value(self.metric, self.tolerance, "+").lstrip("+")
+            verdict = f"{'within' if self.within() else 'outside'} ±{tolerance}"
         difference = replace(number_value(self.metric, self.ours - self.theirs, sign="+"), note=verdict)
         return [number_value(self.metric, self.ours, self.interval), theirs, difference]
 
@@ -119,28 +116,11 @@ def compare(match: Match, metric: str, *rows: Row) -> Comparison:
     return replace(found, ours=float(ours), interval=interval, tolerance=tolerance)
 
 
-def describe(match: Match) -> list[str]:
-    """Returns how the split differs from the paper's, and what the tolerance is, in sentences."""
-    split = (
-        f"The random split is {'' if match.split['split.stratified'] else 'not '}stratified. The paper does not state "
-        "whether its was; the accuracies that it states fit its tables only without stratification."
-    )
-    if (protocol := match.split["split.protocol"]) != "paper":
-        split = f"The split protocol is {protocol}; the paper splits images at random."
-    tolerance = (
-        "Tolerance, after ±: √2 times the standard deviation of our number over runs (repeats of the split × seeds): "
-        "about 68% of differences by split, seed and rounding alone are within it, 95% within twice the tolerance."
-    )
-    if match.trials and math.isnan(compare(match, "macro_f1", min(match.trials)).tolerance):
-        tolerance = "With one run there is no tolerance: set split.repeats or study.seeds to 2 or more."
-    return [split, tolerance]
-
-
 def is_cnmc(study: Study) -> bool:
     """Returns whether the study used the 10,661 training images of C-NMC 2019, as the paper did."""
     data = study.metrics["dataset"]
-    counts = [data["by_class"].get(name, {}).get("images") for name in ("all", "hem")]
-    return data["name"] == "cnmc" and counts == [published.IMAGES_ALL, published.IMAGES_HEM]
+    counts = {name: of_class["images"] for name, of_class in data["by_class"].items()}
+    return data["name"] == "cnmc" and counts == {"all": published.IMAGES_ALL, "hem": published.IMAGES_HEM}
 
 
 @functools.lru_cache(maxsize=64)

@@ -11,11 +11,17 @@ from alljax.paper.published import KEYS, NETWORKS, OPTIMIZERS, Key, Row
 from alljax.report import plots
 from alljax.report.curves import Curves, curve_figure, learning_curves
 from alljax.report.model_tables import BASELINES
+from alljax.report.setting_names import setting_value
 from alljax.report.tables import Figure, Section, Table, Value, count_value
 from alljax.study.results import Study
 
 OTHER_DATA = (
     "These are not the 10,661 training images of C-NMC 2019: agreement with a published number means nothing here."
+)
+TOLERANCE = (
+    "Tolerance, after ±: √2 times the standard deviation of our number over runs (repeats of the split × seeds): about "
+    "68% of differences by split, seed and rounding alone are within it, 95% within twice the tolerance. With one run "
+    "there is none: set split.repeats or study.seeds to 2 or more."
 )
 QUOTED: tuple[Row, ...] = (("A", "adam", 100), ("B", "rmsprop", 80))  # in the paper's conclusion and Table 7
 
@@ -24,7 +30,10 @@ def sections(study: Study) -> list[Section]:
     """Returns the sections that compare a study with the paper (``study.compare=paper``)."""
     match = matching.match(study)
     lines = [f"Published: {published.CITATION}.", *([] if matching.is_cnmc(study) else [OTHER_DATA])]
-    lines += [*matching.describe(match), *summary(match)]
+    protocol = setting_value("split.protocol", match.split["split.protocol"])
+    stratified = "stratified" if match.split["split.stratified"] else "not stratified"
+    lines += [f"Split: {protocol}, {stratified}; the paper's: random images, the rest is not stated.", TOLERANCE]
+    lines += summary(match)
     tables = []
     for number, network in enumerate(match.networks, start=1):
         columns = {name: ((network, optimizer), "training_accuracy") for optimizer, name in OPTIMIZERS.items()}

@@ -78,10 +78,9 @@ def precision_recall_curves(test: HeldOut, class_names: Sequence[str]) -> Figure
 def _of_classes(
     test: HeldOut, class_names: Sequence[str], curve: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, float]]
 ) -> Curves:
-    """Returns a curve of class 1 of two classes, or of each class against the rest, over `GRID`.
+    """Returns a curve over `GRID` of class 1 of two classes, or of each class against the rest.
 
-    It is the mean over seeds of the weighted means over folds; the band is from the lowest to the highest seed. `curve`
-    returns the values and the weight of a fold from which images are positive, and their scores.
+    `curve` returns the values and the weight of a fold; the band is from the lowest to the highest seed.
     """
     folds, curves = [np.flatnonzero(test.fold == index) for index in np.unique(test.fold)], {}
     for label in ranked_classes(len(class_names)):
@@ -98,11 +97,12 @@ def _of_classes(
 
 def reliability_diagram(calibrations: Mapping[str, Mapping[str, Any]], probability: str) -> Figure:
     """Returns the observed share over the predicted probability, of numbers as in ``calibration`` by label."""
-    curves, sizes = {"ideal": IDENTITY}, set[int]()
+    curves, sizes = {}, set[int]()
     for label, found in calibrations.items():
         at, observed, counts = ([one[key] for one in found["bins"]] for key in ("mean", "observed", "count"))
         curves[label] = np.array([at, observed, observed, observed])
         sizes |= {*map(round, counts)}
+    curves["ideal"] = IDENTITY
     caption = f"Reliability diagram; each point is the mean of {min(sizes):,} to {max(sizes):,} images"
     return curve_figure("calibration", caption, {"": curves}, (probability, "observed share"))
 

@@ -18,14 +18,12 @@ LEAKS = {"subject": "the subject", "field": "the photograph", "duplicate": "a co
 
 
 def headline(study: Study) -> dict[str, dict[str, Value]]:
-    """Returns the main metrics of the best model over images, and over subjects where they are known, by display name.
-
-    The accuracy is not among them: that of always predicting the larger class can be higher.
-    """
+    """Returns the main metrics of the best model over images and over subjects, where known, by display name."""
     name = study.ranking.best
     results = {"images": study.metrics["trials"][name]}
     if subjects := study.evaluation["trials"][name].get("subjects"):
         results["subjects"] = subjects
+    # The accuracy of always predicting the larger class can be higher.
     names = {key: label for key, label in metric_names(study).items() if key != "accuracy"}
     return {unit: {names[key]: metric_value(key, result) for key in names} for unit, result in results.items()}
 
@@ -56,10 +54,7 @@ def findings(study: Study) -> list[str]:
 
 
 def _judgements(study: Study) -> Iterator[tuple[str, bool]]:
-    """Yields how the best model compares with the baselines, and whether its probabilities are too extreme.
-
-    The second value says whether the judgement is in favor of the model.
-    """
+    """Yields sentences on the best model beside baselines and on its probabilities, and whether they are favorable."""
     name, metric = study.ranking.best, study.ranking.metric
     result, majority = study.metrics["trials"][name], study.split_of(name)["baselines"]["majority"]
     label = study.class_names[int(np.sum(majority["confusion"], axis=0).argmax())]

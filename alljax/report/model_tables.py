@@ -54,10 +54,7 @@ def results_table(study: Study) -> Table:
 
 
 def print_results(study: Study) -> None:
-    """Prints the models, best first, the baselines, what is missing or failed, and what to do next.
-
-    If the terminal has less than 100 columns, the third metric is omitted.
-    """
+    """Prints the models, best first, the baselines, what is missing or failed, and what to do next."""
     results = results_table(study)
     shown = 4 if tables.terminal_width() >= 100 else 3
     title = f"{results.title}. In brackets: {study.intervals}."

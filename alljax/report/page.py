@@ -106,10 +106,7 @@ def sheet_path(study: Study) -> Path:
 
 
 def write_contact_sheet(study: Study, dataset: Dataset) -> None:
-    """Writes the contact sheet of images that the best model misclassifies, if there are any.
-
-    Images that look the same, which are of the same subject or identical, take one place.
-    """
+    """Writes the contact sheet of images that the best model misclassifies; near duplicates take one place."""
     rows, records = model_tables.misclassified(study), {record.path: record for record in dataset.records}
     paths = study.predictions(study.ranking.best).paths
     images = [load(dataset, records[paths[row]]) for row in rows]

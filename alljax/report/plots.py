@@ -1,7 +1,6 @@
-"""Matplotlib figures for the report, and the contact sheet of misclassified images.
+"""Matplotlib figures for the report, and contact sheets; the same numbers give the same bytes.
 
-Colors are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), which color-blind readers can distinguish; lines
-differ in their dashes too. The page replaces them by its own. The same numbers give the same bytes.
+Colors are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), which color-blind readers can distinguish.
 """
 
 import base64
@@ -109,10 +108,7 @@ def interval_figure(
 
 
 def confusion_matrix(caption: str, matrix: Sequence[Sequence[float]], class_names: Sequence[str]) -> Figure:
-    """Returns a figure of counts and shares of the row; the larger the share, the darker the box.
-
-    The matrix (C, C) has true classes as rows and predicted classes as columns; means over seeds are rounded.
-    """
+    """Returns a figure of counts and shares of the row, of a matrix (C, C) with true classes as rows."""
     counts, classes = np.asarray(matrix, np.float64), len(class_names)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     size = 10.5 if classes <= 4 else 8.0

@@ -27,12 +27,6 @@ def write_report(
         folder: the working directory of a study.
         sections: returns the sections between setup and results where ``study.compare`` is set; else the ablation.
         read_dataset: returns the study's images, to show misclassified ones; without it an old contact sheet stays.
-
-    Returns:
-        The path of the page.
-
-    Raises:
-        WorkdirError: a file of the study is missing or damaged, or the folder cannot be written.
     """
     path, card, images = folder / "report.html", folder / "model_card.md", " with images" if read_dataset else ""
     if path.is_file() and card.is_file() and _inputs(folder) + images in path.read_text("utf-8")[:2000]:

@@ -56,15 +56,12 @@ DEPENDENT = ("weights.path", "weights.name", "train.mode")
 
 @dataclass(frozen=True)
 class VariedSetting:
-    """One entry of ``study.sweep`` with several values: a setting, or settings that change together.
-
-    `rows` have a value per key each, and `values` display them, with a number where a single setting has numbers.
-    """
+    """One entry of ``study.sweep`` with several values: a setting, or settings that change together."""
 
     name: str
     keys: Sequence[str]
-    rows: Sequence[Sequence[Any]]
-    values: Sequence[Value]
+    rows: Sequence[Sequence[Any]]  # a value per key
+    values: Sequence[Value]  # how `rows` are displayed
 
     def index(self, settings: Mapping[str, Any]) -> int:
         """Returns the row that the settings of a trial (dotted key to value) have."""
@@ -119,12 +116,10 @@ def setting_value(key: str, value: Any) -> str:
 
 
 def display_name(study: Study, name: str) -> str:
-    """Returns the name of a subject or file, or 10 digits of its salted SHA-256 with ``report.subjects=hashed``.
-
-    The salt is the hash of images.csv, which is not shared: short names cannot be found by trying all.
-    """
+    """Returns the name of a subject or file, or 10 digits of its salted SHA-256 with ``report.subjects=hashed``."""
     if study.config["report.subjects"] == "names" or name == "–":
         return name
+    # images.csv is not shared: short names cannot be found by trying all.
     salted = files.sha256(study.folder / "images.csv") + name
     return hashlib.sha256(salted.encode(errors="surrogateescape")).hexdigest()[:10]
 

@@ -99,10 +99,7 @@ class Section:
 
 
 def format_value(metric: str, value: float | None, sign: str = "") -> str:
-    """Returns a metric for display: accuracy and recall in percent, the others with three decimals.
-
-    With the sign ``+`` it is a difference: signed unless it is 0, accuracy and recall in percentage points.
-    """
+    """Returns a metric, or with the sign ``+`` a difference: of accuracy and recall in percent or percentage points."""
     if value is None:
         return "–"
     percent = next((decimals for start, decimals in PERCENT.items() if metric.startswith(start)), None)
@@ -150,11 +147,7 @@ def print_table(table: Table, columns: int | None = None) -> None:
 
 
 def to_csv(table: Table) -> str:
-    """Returns the table as CSV: headings, rows, footer.
-
-    A numeric column holds numbers with all digits or nothing. Notes, and words in numeric columns, follow in a column
-    ``HEADING (note)``.
-    """
+    """Returns the table as CSV; notes, and words in numeric columns, are in an extra column ``HEADING (note)``."""
     columns, text = [], io.StringIO()
     for place, (heading, numeric) in enumerate(zip(table.columns, table.numeric, strict=True)):
         entries = [row[place] for row in table.all_rows]
@@ -168,10 +161,7 @@ def to_csv(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    r"""Returns the table as a longtable with caption and label ``tab:NAME``, to be read with ``\input``.
-
-    Needs the packages array, booktabs, longtable and lscape. More than 7 columns are in landscape.
-    """
+    r"""Returns the table as a longtable with caption and label ``tab:NAME``, to be read with ``\input``."""
     begin, end = r"\begingroup\footnotesize", r"\endgroup"
     if len(table.columns) > 7:
         begin, end = r"\begin{landscape}\scriptsize", r"\end{landscape}"

@@ -74,6 +74,7 @@ def test_agreement_is_counted_for_cnmc_only(
     found: list[Section], paper_study: Study, as_cnmc: Callable[[Study], Study]
 ) -> None:
     assert reproduction.OTHER_DATA in found[0].paragraphs
+    assert any("not stratified" in line for line in found[0].paragraphs)
     assert not any("published training accuracies" in line for line in found[0].paragraphs)
     match = matching.match(as_cnmc(paper_study))
     lines = reproduction.summary(match)
