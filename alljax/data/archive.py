@@ -39,7 +39,7 @@ class Archive:
     """The files of a zip, or of a folder with its subfolders (links are followed) and zips, or one image file.
 
     `paths` are relative to `root`, in natural order, without hidden and system files: files, and folders with a slash
-    at the end (in a zip, only those that it lists); `images` have an image suffix.  `notes` are remarks for the user.
+    at the end (in a zip, only those that it lists).
     """
 
     def __init__(self, root: Path) -> None:
@@ -56,7 +56,7 @@ class Archive:
             stamp = file_stamp(path)
             for member in _open_zip(path, stamp).infolist():
                 name = _decode_name(member)
-                undecoded += [member.filename] if name is None else []
+                undecoded += [] if name else [member.filename]
                 # Some Windows programs write backslashes.
                 self._members[prefix + (name or member.filename).replace("\\", "/")] = path, stamp, member.filename
         paths = [path for path in (*paths, *self._members) if f"{path}/" not in zips and not _HIDDEN.search(path)]
@@ -69,8 +69,7 @@ class Archive:
         self.notes = []
         if undecoded:
             names = f"{plural(len(undecoded), 'name')} in zips may be wrong, because their encoding is unknown"
-            fix = "if so, unpack the zip, or make it with names in UTF-8"
-            self.notes.append(f"{names}: {first_few(undecoded)}; {fix}")
+            self.notes.append(f"{names}: {first_few(undecoded)}; if so, make the zip with names in UTF-8")
 
     def read(self, path: str) -> bytes:
         """Returns the bytes of a file; safe to call from several threads."""
@@ -91,8 +90,6 @@ def read_file(path: Path) -> bytes:
     """Returns the bytes of a file; errors are `DataError`s."""
     try:
         check_size(str(path), path.stat().st_size, THREADS)
-        if not path.is_file():  # reading a pipe would wait for its writer
-            raise DataError(f"{path} is no regular file; remove it")
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
@@ -109,7 +106,7 @@ def read_member(opened: zipfile.ZipFile, name: str, what: str = "", threads: int
 
 
 def read_arrays(path: Path, *names: str, shapes: Mapping[str, tuple[int, ...]] | None = None) -> dict[str, NDArray]:
-    """Returns arrays of an .npz by name: those of `names` that it has, or all.  Damage raises one of `ZIP_ERRORS`.
+    """Returns arrays of an .npz by name: those of `names` that it has, or all; damage raises one of `ZIP_ERRORS`.
 
     `DataError`: one declares more memory than allowed, or they are not float32 arrays of the given `shapes`.
     """
@@ -185,8 +182,8 @@ def _parts(path: Path) -> list[str]:
 def _decode_name(member: zipfile.ZipInfo) -> str | None:
     """Returns the name of a member of a zip, or None if its encoding is unknown.
 
-    zipfile reads names without the UTF-8 flag as code page 437.  Some programs store the name in UTF-8 too (extra field
-    0x7075, Info-ZIP's Unicode path, with the CRC-32 of the name in the header); macOS writes UTF-8 without the flag.
+    zipfile reads names without the UTF-8 flag as code page 437, but macOS writes UTF-8, and some programs store the
+    name also in UTF-8: extra field 0x7075, Info-ZIP's Unicode path, with the CRC-32 of the name in the header.
     """
     if member.flag_bits & 0x800:
         return member.filename

@@ -48,8 +48,7 @@ _SUBSETS = {  # by folder name; the first match applies
 def read_cnmc(archive: Archive) -> Dataset | None:
     """Reads the subsets ``train`` with its official folds, ``prelim``, and ``final`` without labels.
 
-    Where no folder names the subset or the fold, the file name determines it: the names of the complete data set are
-    known.  Returns None for another data set, in which more images have other names.
+    Where no folder names the subset or the fold, the file name determines it.  None: most names are not of C-NMC.
     """
     # The label CSV of the preliminary phase has the original names, "Patient_ID", of the new ones, without suffix.
     texts = [archive.read(path).decode(errors="replace") for path in archive.paths if LABEL_FILE.search(path)]
@@ -95,10 +94,7 @@ def make_dataset(records: tuple[Record, ...], **others: Any) -> Dataset:
 
 @functools.cache
 def expected() -> dict[tuple[str, ...], Record]:
-    """Returns the records of the 15,114 images of the complete data set by `identity`, ordered as in the list.
-
-    Paths are bare file names; in the preliminary phase the original ones (``UID_57_29_1_all.bmp``, not ``1.bmp``).
-    """
+    """Returns the records of the 15,114 images of the complete data set by `identity`; paths are the original names."""
     lines = Path(__file__).with_name("cnmc_index.txt").read_text(encoding="ascii").splitlines()
     records = [record for line in lines for record in _parse_line(line)]
     records += [Record(f"{number}.bmp", UNLABELED, subset="final") for number in range(1, COUNTS["final"] + 1)]

@@ -32,10 +32,7 @@ Small = NDArray[np.uint8]
 
 
 def reduce(pixels: NDArray[np.uint8]) -> Small:
-    """Returns the cell of an image (H, W, 3) in gray, uint8 (`SIDE`, `SIDE`).
-
-    It is cropped by its brightness, so that scale, position and noise at the border do not count.
-    """
+    """Returns the cell of an image (H, W, 3) in gray, uint8 (`SIDE`, `SIDE`), cropped by its brightness."""
     image = Image.fromarray(pixels).convert("L")
     (left, right), (top, bottom) = (_extent(np.asarray(image).sum(axis, dtype=np.int64)) for axis in (0, 1))
     return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=(left, top, right, bottom)))

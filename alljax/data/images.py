@@ -74,8 +74,7 @@ def crop(dataset: Dataset, pixels: Pixels) -> Pixels:
 def mask_cell(pixels: Pixels) -> Pixels:
     """Returns an image with a gray cell: only its outline and size, or the background, can be recognized.
 
-    The cell is the pixels that are not black; where most of the outermost pixels are not black, it is a centered disc
-    with half the height and width of the image.
+    Where most of the outermost pixels are not black, the cell is a centered disc of half the height and width.
     """
     cell: NDArray[np.bool_] = pixels.max(axis=2) > 0
     if np.concatenate([cell[0], cell[-1], cell[:, 0], cell[:, -1]]).mean() > 0.5:
@@ -93,9 +92,8 @@ def pixel_digest(pixels: Pixels) -> str:
 def resize(pixels: Pixels, square: Pixels, interpolation: str, antialias: bool) -> None:
     """Resizes an image to `square`, zeros of shape (S, S, 3) that receive the result, ignoring its aspect ratio.
 
-    With antialiasing the filter widens where the image shrinks, and the result has the bits of Pillow's ``resize``,
-    which torchvision uses on Pillow images.  Without it bilinear interpolation uses the nearest 2 × 2 pixels, as
-    ``tf.image.resize`` does in Keras's ``image_dataset_from_directory``, rounded to 8 bits.
+    With antialiasing the result has the bits of Pillow's ``resize``, as in torchvision.  Without it bilinear
+    interpolation uses the nearest 2 × 2 pixels, as ``tf.image.resize`` does in Keras, rounded to 8 bits.
     """
     size, channels = len(square), "RGB"
     if pixels.strides[2] < 0:  # a BMP file stores blue first: its bytes are read in their own order

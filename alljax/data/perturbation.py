@@ -25,11 +25,7 @@ PERTURBATIONS: Mapping[str, tuple[str, tuple[float, float, float, float]]] = {
 
 
 def perturb(dataset: Dataset, name: str, strength: float, seed: int) -> Dataset:
-    """Returns the data set with every image changed at its original size, depending on its path and the seed.
-
-    Rotation, brightness, scale and the amount of each of three stains (hematoxylin, eosin and DAB) change in one of two
-    directions, at random.
-    """
+    """Returns the data set with every image changed at its original size, in a direction that path and seed decide."""
 
     def read(record: Record) -> bytes:
         generator = np.random.default_rng([seed, zlib.crc32(record.path.encode())])
@@ -41,10 +37,7 @@ def perturb(dataset: Dataset, name: str, strength: float, seed: int) -> Dataset:
 
 
 def occlude(dataset: Dataset, record: Record, grid: int) -> Dataset:
-    """Returns a data set of an image, then of it with each patch of 2 × 2 of its grid × grid blocks in its mean color.
-
-    It is unlabeled and at the original size of the image; patches are in the order of rows.
-    """
+    """Returns a data set of an image and of it with each patch of 2 × 2 of its grid × grid blocks in its mean color."""
     pixels = load(dataset, record)
     rows, columns = (np.arange(length) * grid // length for length in pixels.shape[:2])
 

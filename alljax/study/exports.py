@@ -32,7 +32,7 @@ def serialize(opened: Ensemble, tuned_only: bool = False) -> bytes:
     if not network or not member or member.heads is None or member.selection:
         raise ConfigError(f"{opened.trial} is no backbone with a head, which can be exported; choose another --trial")
     head: Any = jax.tree.map(lambda leaf: leaf[0], member.heads)
-    tree = {**network.variables, "head": head, "layout": {network.layout: np.zeros(0, np.float32)}}
+    tree = {**network.variables, "head": head}
     arrays = flatten_dict(tree, sep="/") | flatten_dict(member.backbone, sep="/")  # later stages are not in the trial
     scaling, source = asdict(network.preprocessing), network.weights.source or store.UNKNOWN
     source = replace(source, backbone=network.backbone.name, layout=network.layout)

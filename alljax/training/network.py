@@ -145,12 +145,10 @@ def _load(name: str, path: str, weights: str, seed: int) -> Network:
     def converted() -> conversion.Converted:
         located.verify()
         arrays = conversion.read_weights(located.path)
-        return conversion.convert(arrays, name, located.path, known=located.source is not None)
+        return conversion.convert(arrays, name, located.path, located.source)
 
     source = located.source
     layout = source.layout if source else converted().layout
-    if not source and converted().source:
-        source = store.get_source(converted().source)
     expected = get_preprocessing(source.preprocessing if source else backbone.layouts[layout].preprocessing)
     stage, pool = backbone.stages[-1], backbone.module.poolings[0]
     return Network(backbone, stage, pool, expected, expected, located, layout, lambda: converted().variables)

@@ -6,7 +6,7 @@ import re
 import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,8 +24,7 @@ from alljax.weights import pickles, store
 from alljax.weights.pickles import Arrays
 
 ALLJAX = Layout("alljax", "", "flax", {}, r"(params|batch_stats)/(?!classifier/).*")
-ALLJAX_LABELS = r"(layout|source)/[\w.-]+"
-"""Empty arrays whose names keep the origin of a converted file, on which the preprocessing depends."""
+"""The layout of converted files, whose header is a `store.Source`, on which the preprocessing depends."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,6 @@ class Converted:
 
     variables: dict[str, Any]  # {"params": …, "batch_stats": …} of float32 arrays (VGG16 has no batch_stats)
     layout: str  # of the file, a key of Backbone.layouts; of a converted file, that of the original
-    source: str  # known source that a converted file was made from; empty otherwise
 
 
 @dataclass(frozen=True)
@@ -48,10 +46,7 @@ class Match:
 
 
 def read_weights(path: str | Path) -> Arrays:
-    """Returns the arrays in a file by the names and with the types stored there, without the state of an optimizer.
-
-    Keys of nested dictionaries are joined with ``/``; variables without names (Keras 3) become ``conv1_conv/kernel``.
-    """
+    """Returns the arrays in a file by the names stored there, nested ones joined by ``/``, without an optimizer's."""
     path = Path(path)
     if path.is_dir():
         raise WeightsError(f"{path}: a folder; give the weight file itself (of a SavedModel: {store.KERAS_SAVE})")
@@ -143,39 +138,40 @@ def _layer_names(config: dict[str, Any], path: str = "") -> Iterator[tuple[str, 
 
 
 def convert(
-    arrays: Mapping[str, np.ndarray], backbone: str, origin: str | Path = "the weight file", known: bool = False
+    arrays: Mapping[str, np.ndarray],
+    backbone: str,
+    origin: str | Path = "the weight file",
+    source: store.Source | None = None,
 ) -> Converted:
     """Returns the arrays of a weight file as the variables of a backbone, renamed, transposed, float32.
 
     A prefix of the names (``state_dict/module.``, an outer Keras model) is removed; arrays outside of the network are
-    ignored, which is logged unless the file is a `known` source.  Raises `WeightsError`, which names `origin`, if an
-    array is missing or does not fit.
+    ignored, which is logged unless its `source` is known.  `WeightsError`: an array is missing or does not fit.
     """
     chosen = get_backbone(backbone)
     match, shapes = best_match(arrays, [chosen]), chosen.shapes
     found = {path: match.layout.to_flax(arrays[name]) for path, name in match.names.items()}
-    expected, not_reported = set(match.names.values()), rf".*\.num_batches_tracked|{ALLJAX_LABELS}"
-    surplus = [name for name in arrays if name not in expected and not re.fullmatch(not_reported, name)]
+    expected = set(match.names.values())
+    surplus = [name for name in arrays if name not in expected and not name.endswith(".num_batches_tracked")]
     if problem := _misfit(arrays, match, surplus):
         raise WeightsError(f"{origin} {problem}; `alljax weights list` shows known files")
-    if surplus and not known:
+    if surplus and not source:
         number = plural(len(surplus), "tensor")
         logging.info(f"{origin}: ignored {number} outside of {backbone}: {first_few(surplus)}")
     flat = {path: _finite_float32(found[path], match.names[path], origin) for path in shapes}
-    labels = dict(name.split("/") for name in arrays if re.fullmatch(ALLJAX_LABELS, name))
-    if (layout := labels.get("layout", match.layout.name)) not in chosen.layouts:
+    if (layout := source.layout if source else match.layout.name) not in chosen.layouts:
         raise WeightsError(f"{origin} does not name its original layout: convert the original file again")
-    return Converted(unflatten_dict(flat, sep="/"), layout, labels.get("source", ""))
+    return Converted(unflatten_dict(flat, sep="/"), layout)
 
 
 def convert_file(path: Path, backbone: str, out: Path) -> int:
     """Writes a weight file as .safetensors with alljax's names; returns the number of parameters and statistics."""
-    known = store.recognize(path)
-    converted = convert(read_weights(path), backbone, path, known is not None)
+    known = store.recognize(path) or store.exported(path)
+    converted = convert(read_weights(path), backbone, path, known)
     flat = flatten_dict(converted.variables, sep="/")
-    labels = {"layout": converted.layout, "source": known.name if known else converted.source}
-    content = flat | {f"{key}/{name}": np.zeros(0, np.float32) for key, name in labels.items() if name}
-    files.write_bytes(out, safetensors.numpy.save(content))
+    preprocessing = BACKBONES[backbone].layouts[converted.layout].preprocessing
+    source = known or replace(store.UNKNOWN, backbone=backbone, layout=converted.layout, preprocessing=preprocessing)
+    files.write_bytes(out, safetensors.numpy.save(flat, {"alljax": json.dumps({"source": asdict(source)})}))
     return sum(array.size for array in flat.values())
 
 

@@ -99,10 +99,9 @@ class Located:
 @functools.cache
 def sources() -> Mapping[str, Source]:
     """Returns the known sources by name, ordered by backbone, the default first."""
-    package = Path(__file__).resolve().parents[1]
-    installed = package / "third_party"
-    folder = installed if installed.is_dir() else package.parent / "third_party"
-    found = [Source(**tomllib.loads(path.read_text("utf-8"))) for path in folder.glob("*.toml")]
+    folders = [above / "third_party" for above in Path(__file__).resolve().parents[1:3]]  # installed, or a checkout
+    paths = [path for folder in folders for path in folder.glob("*.toml")]
+    found = [Source(**tomllib.loads(path.read_text("utf-8"))) for path in paths]
     found.sort(key=lambda source: (source.backbone, not source.default, source.name))
     return {source.name: source for source in found}
 
@@ -120,12 +119,11 @@ def get_source(name: str) -> Source:
 
 
 def find(path: str | Path, name: str, backbone: str, download: bool = True) -> Located:
-    """Finds the weights that a config requests and downloads them if necessary; `WeightsError` if it cannot.
+    """Finds the weights that a config requests, and downloads them if necessary.
 
-    The order is: the given path, the local store, an installed package (which is not imported), the official URL.
-    Without a name all sources of the backbone are tried; only the default one is downloaded.  The path may be a folder
-    of weight files; with a name, the file must be this source.  For the name random, which needs no file, the path is
-    ignored: it may be that of other trials.
+    The order is: the given path, a file or a folder of them, which must be the named source if there is a name; the
+    local store; an installed package (which is not imported); the official URL.  Without a name all sources of the
+    backbone are tried; only the default one is downloaded.  The name random ignores the path, that of other trials.
     """
     if name == RANDOM.name:
         return Located(Path(), "", RANDOM)
@@ -174,7 +172,7 @@ def recognize(path: Path) -> Source | None:
 
 
 def exported(path: Path) -> Source | None:
-    """Returns what the header of a file of `alljax export` says; None for other files."""
+    """Returns what the header of a file of `alljax export` or `alljax weights convert` says; None for other files."""
     with contextlib.suppress(Exception), safetensors.safe_open(path, "numpy") as file:
         return Source(**json.loads(file.metadata()["alljax"])["source"])
     return None

@@ -40,7 +40,7 @@ def test_files_left_out_are_counted(command: str, images: Path, tmp_path: Path, 
         arguments.append(f"--workdir={tmp_path / 'run'}" if verb == "study" else f"--out={tmp_path / 'out'}")
     code, out, err = run(*verb.split(), *arguments)
     assert code == 0, err
-    assert "left out 3 files of formats that are not read: 2 .dcm, 1 .jp2 (first: a/a0/1.dcm)" in out + err
+    assert "left out files of formats that are not read: 2 .dcm, 1 .jp2 (first: a/a0/1.dcm)" in out + err
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import argparse
 import pickle
 from collections import OrderedDict
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from alljax.errors import WeightsError
 from alljax.models.backbones import BACKBONES
 from alljax.models.vgg import CONVOLUTIONS
 from alljax.weights.conversion import Converted, convert, read_weights
+from alljax.weights.store import UNKNOWN
 
 GOLDENS = Path(__file__).parents[1] / "parity"
 Arrays = dict[str, np.ndarray]
@@ -104,7 +106,7 @@ def test_prefixes_and_custom_heads(golden: str, backbone: str, prefix: str, mess
     head = {"head.0.weight": constant((7, 9)), "model.head.bias": constant((7,)), "dense_1/kernel:0": constant((9, 7))}
     assert same(convert(arrays | head, backbone), convert(original(golden), backbone))
     assert messages == [f"the weight file: ignored 3 tensors outside of {backbone}: {', '.join(head)}"]
-    convert(arrays | head, backbone, known=True)
+    convert(arrays | head, backbone, source=replace(UNKNOWN, layout=next(iter(BACKBONES[backbone].layouts))))
     assert len(messages) == 1, "the classifier of a known file is no news"
 
 

@@ -267,12 +267,12 @@ def test_preprocessing_of_a_source_survives_conversion(tmp_path: Path, monkeypat
     """timm's a1, for example, uses bicubic interpolation although its layout expects bilinear."""
     out = tmp_path / "lite0.safetensors"
     lite = find("", "", "efficientnet_lite0")
-    assert main(["weights", "convert", str(lite.path), "--backbone=efficientnet_lite0", f"--out={out}"]) == 0
     assert lite.source
     changed = replace(lite.source, preprocessing={"name": "lite", "interpolation": "nearest"})
-    monkeypatch.setattr(store, "get_source", {"efficientnet-lite0": changed}.__getitem__)
+    monkeypatch.setattr(store, "recognize", lambda path: changed if path == lite.path else None)
+    assert main(["weights", "convert", str(lite.path), "--backbone=efficientnet_lite0", f"--out={out}"]) == 0
     (network,) = open_networks([vary(default_config(), {"weights.path": str(out)})])
-    assert network.weights.source is None
+    assert network.weights.source.name == lite.source.name
     assert network.expected.interpolation == network.preprocessing.interpolation == "nearest"
 
 
