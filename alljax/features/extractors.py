@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import itertools
+import math
 from collections.abc import Generator
 from dataclasses import dataclass
 
@@ -68,7 +69,10 @@ class Extractor:
     @property
     def feature_count(self) -> int:
         """D, the number of features."""
-        return int(np.prod(self.sequence)) if self.sequence else len(texture.texture_names(self.config))
+        if self.sequence:
+            return math.prod(self.sequence)
+        shape = texture.SHAPE if self.config.texture.shape else ()
+        return 2 * len(texture.COOCCURRENCE) + len(texture.RUNS) + len(shape)
 
     def features(self, dataset: Dataset, record: Record) -> np.ndarray:
         """Returns the features of an image, float32 (D,); `DataError` if it cannot be read."""

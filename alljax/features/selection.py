@@ -51,15 +51,20 @@ def fit(
         DataError: features that are all constant.
         ConfigError: see `salp_swarm.select`.
     """
+    from sklearn.decomposition import PCA
+    from sklearn.preprocessing import StandardScaler
+
     arrays: dict[str, np.ndarray] = {}
     for step, name in enumerate(settings.select):
         interrupts.check(collective=True)
         if not np.ptp(features, axis=0).any():
             error = f"features.select: before {name} all features of the training images are constant"
             raise DataError(f"{error}; choose another features.extractor or model.stage")
-        fitted = _standardize(features)
+        scaler = StandardScaler().fit(features)
+        fitted = {"0.mean": scaler.mean_.astype(np.float32), "1.scale": scaler.scale_.astype(np.float32)}
         if name == "pca":
-            fitted = _principal_components(features, settings.variance)
+            components = PCA(settings.variance, svd_solver="full").fit(features)
+            fitted = {"0.mean": components.mean_, "1.components": components.components_}
         elif name != "standardize":
             standardized = Selection(fitted).transform(features)
             columns = _by_variance_ratio(standardized, labels)
@@ -73,20 +78,6 @@ def fit(
         arrays |= {f"{step}.{kind}": array for kind, array in fitted.items()}
         features = Selection(fitted).transform(features)
     return Selection(arrays)
-
-
-def _standardize(features: np.ndarray) -> dict[str, np.ndarray]:
-    from sklearn.preprocessing import StandardScaler
-
-    fitted = StandardScaler().fit(features)
-    return {"0.mean": fitted.mean_.astype(np.float32), "1.scale": fitted.scale_.astype(np.float32)}
-
-
-def _principal_components(features: np.ndarray, share: float) -> dict[str, np.ndarray]:
-    from sklearn.decomposition import PCA
-
-    fitted = PCA(share, svd_solver="full").fit(features)
-    return {"0.mean": fitted.mean_, "1.components": fitted.components_}
 
 
 def _by_variance_ratio(standardized: np.ndarray, labels: np.ndarray) -> np.ndarray:

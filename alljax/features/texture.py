@@ -37,16 +37,11 @@ _STARTS = 5  # of k-means
 _RADIUS = 3  # in pixels, of the opening that removes grains and bridges
 
 
-def texture_names(config: ConfigDict) -> tuple[str, ...]:
-    """Returns the names of the features; ``glcm_`` and ``glrlm_`` are over four angles."""
-    glcm = [f"glcm_{name}_{over}" for over in ("mean", "range") for name in COOCCURRENCE]
-    return (*glcm, *(f"glrlm_{name}" for name in RUNS), *(SHAPE if config.texture.shape else ()))
-
-
 def texture_features(pixels: NDArray[np.uint8], config: ConfigDict) -> NDArray[np.float32]:
-    """Returns the features (D,) of an image (H, W, 3) of a cell on black, in the order of `texture_names`.
+    """Returns the features (D,) of an image (H, W, 3) of a cell on black.
 
-    They are finite for all images: those of matrices without pairs or runs, as of a black image, are 0 (correlation 1).
+    They are the means and the ranges of `COOCCURRENCE` over four angles, the means of `RUNS`, and `SHAPE`, and finite
+    for all images: without pairs or runs, as in a black image, they are 0 (correlation 1).
     """
     texture = config.texture
     mask = nucleus_mask(pixels, texture.clusters) if texture.region == "nucleus" else np.any(pixels, axis=2)

@@ -70,10 +70,7 @@ class TransformerBlock(nn.Module):
         x = tokens[:, :, 0]
         (*rows, width), dense = x.shape, partial(nn.Dense, dtype=x.dtype)
         joint = dense(3 * width, name="qkv")(Norm(name="norm1")(x)).reshape(*rows, 3, -1, 64)
-        query, key, value = (joint[:, :, number] for number in range(3))
-        scores = jnp.einsum("bthd,bshd->bhts", query / 8, key)
-        weights = jax.nn.softmax(scores.astype(jnp.float32), axis=-1).astype(x.dtype)
-        mixed = jnp.einsum("bhts,bshd->bthd", weights, value).reshape(x.shape)
+        mixed = jax.nn.dot_product_attention(*jnp.moveaxis(joint, 2, 0)).reshape(x.shape)
         x += LayerScale(name="ls1")(dense(width, name="proj")(mixed))
         inner = nn.gelu(dense(4 * width, name="fc1")(Norm(name="norm2")(x)), approximate=False)
         x += LayerScale(name="ls2")(dense(width, name="fc2")(inner))

@@ -51,12 +51,9 @@ def fit(config: ConfigDict, features: np.ndarray, labels: np.ndarray, seed: int)
 
 
 def scores(estimator: Any, features: np.ndarray) -> np.ndarray:
-    """Returns a score per class, float64 (m, C): the logarithm of `predict_proba`, or the decision value (SVM).
-
-    The only decision value d of two classes becomes (−d/2, d/2), so that d is the difference, as with log-odds.
-    """
+    """Returns `predict_proba`, (m, C), or decision values (SVM): (−d/2, d/2) for the only one, d, of two classes."""
     if hasattr(estimator, "predict_proba"):
-        return np.log(np.maximum(estimator.predict_proba(features), np.finfo(np.float32).tiny, dtype=np.float64))
+        return np.maximum(estimator.predict_proba(features), np.finfo(np.float32).tiny)
     values = estimator.decision_function(features)
     return values if values.ndim == 2 else np.stack([-values / 2, values / 2], axis=1)
 
@@ -100,8 +97,8 @@ class Classifier:
 
 
 def to_probabilities(scores: np.ndarray, calibration: Any = None) -> np.ndarray:
-    """Returns the probabilities float32 (m, C) of `scores`, which are logarithms where there is no calibration."""
-    found = np.exp(scores) if calibration is None else calibration.predict_proba(_differences(scores))
+    """Returns the probabilities float32 (m, C) of scores, which are probabilities where there is no calibration."""
+    found = scores if calibration is None else calibration.predict_proba(_differences(scores))
     return np.asarray(found, np.float32)
 
 

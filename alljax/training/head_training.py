@@ -61,10 +61,9 @@ def make_runs(keys: jax.Array, trials: Sequence[ConfigDict], fold: FoldRows) -> 
 
 
 @jax.jit
-def select_runs(runs: RunInputs, rows: np.ndarray) -> RunInputs:
+def select_runs(runs: RunInputs, rows: np.ndarray) -> Any:
     """Returns the runs at `rows`, int (n,)."""
-    chosen: RunInputs = jax.tree.map(lambda leaf: leaf[rows], runs)
-    return chosen
+    return jax.tree.map(lambda leaf: leaf[rows], runs)
 
 
 class HeadTrainer:
@@ -77,7 +76,7 @@ class HeadTrainer:
     def __init__(
         self, config: ConfigDict, num_classes: int, num_features: int, sequence: tuple[int, int] | None = None
     ) -> None:
-        """Compiles nothing yet; `sequence` is what `make_head` needs for an LSTM."""
+        """`sequence` is what `make_head` needs for an LSTM."""
         self._identity = compile_key(config), num_classes, num_features, sequence
         self._config, self._num_features = config, num_features
         self._head = make_head(config, num_classes, sequence)
@@ -93,17 +92,11 @@ class HeadTrainer:
         self, epochs: Sequence[int], runs: RunInputs, features: Any, labels: np.ndarray, fold: FoldRows,
         update: Callable[[int, float], None],
     ) -> list[FoldOutcome]:  # fmt: skip
-        """Returns the outcome after each number of epochs.
+        """Returns the outcome after each number of epochs, ascending; without validation rows there are no curves.
 
-        On an accelerator as many runs are trained side by side as fit into memory, on the CPU one.
-
-        Args:
-            epochs: ascending.
-            runs: from `make_runs`.
-            features: float32 (N, D).
-            labels: int32 (N,).
-            fold: training, validation and test rows. Without validation rows there are no curves.
-            update: called with the number of epochs done, over all runs, and the mean accuracy on the validation rows.
+        On an accelerator as many runs are trained side by side as fit into memory, on the CPU one. Features are float32
+        (N, D), labels int32 (N,). `update` gets the number of epochs done, over all runs, and the mean accuracy on the
+        validation rows.
         """
         size = 1 if jax.default_backend() == "cpu" else self.side_by_side
         if len(runs.key) > size:
@@ -151,10 +144,9 @@ class HeadTrainer:
         return self._first_states(_init(self._head, self._num_features, keys))
 
     @functools.partial(jax.jit, static_argnums=0)
-    def _rates(self, hyperparameters: Hyperparameters, step: Any) -> jax.Array:
+    def _rates(self, hyperparameters: Hyperparameters, step: Any) -> Any:
         """Returns the learning rate of each run at a step, (R,)."""
-        rates: jax.Array = learning_rate(self._config, hyperparameters, step)
-        return rates
+        return learning_rate(self._config, hyperparameters, step)
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def _first_states(self, params: Parameters) -> TrainState:
@@ -216,13 +208,12 @@ class HeadTrainer:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _init(head: Head, num_features: int, keys: jax.Array) -> Parameters:
+def _init(head: Head, num_features: int, keys: jax.Array) -> Any:
     """Returns the parameters of runs before the first step, (R, …)."""
 
-    def init(key: jax.Array) -> Parameters:
+    def init(key: jax.Array) -> Any:
         params = head.init(jax.random.fold_in(key, steps.INIT), jnp.zeros((1, num_features)))["params"]
-        flat: Parameters = flatten_dict(params, sep="/")
-        return flat
+        return flatten_dict(params, sep="/")
 
     return over_runs(init, keys)
 

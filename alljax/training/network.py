@@ -62,16 +62,19 @@ class Network:
             "preprocessing": asdict(self.preprocessing),
         }
 
+    @property
+    def _stages(self) -> tuple[str, ...]:
+        """Those up to the one whose activations are used."""
+        return self.backbone.stages[: self.backbone.stages.index(self.stage) + 1]
+
     def used(self, collection: str) -> Any:
-        """Returns the variables of ``params`` or ``batch_stats`` up to the stage whose activations are used."""
-        stages = self.backbone.stages[: self.backbone.stages.index(self.stage) + 1]
-        return {name: tree for name, tree in self.variables.get(collection, {}).items() if name in stages}
+        """Returns the variables of ``params`` or ``batch_stats`` that the features depend on."""
+        return {name: tree for name, tree in self.variables.get(collection, {}).items() if name in self._stages}
 
     @property
     def parameter_count(self) -> int:
-        """The number of parameters up to the stage whose activations are used."""
-        stages = self.backbone.stages[: self.backbone.stages.index(self.stage) + 1]
-        kept = tuple(f"params/{stage}/" for stage in stages)
+        """The number of parameters that the features depend on."""
+        kept = tuple(f"params/{stage}/" for stage in self._stages)
         return sum(math.prod(shape) for path, shape in self.backbone.shapes.items() if path.startswith(kept))
 
     @functools.cached_property
@@ -79,10 +82,8 @@ class Network:
         """D, the number of features of the pooled stage."""
         if self.pool != "flatten":
             return self.backbone.module.widths[self.stage] * (2 if self.pool == "cls_mean" else 1)
-        images = jax.ShapeDtypeStruct((1, self.preprocessing.image_size, self.preprocessing.image_size, 3), jnp.float32)
-        activations: Any = jax.eval_shape(
-            functools.partial(self.backbone.module.apply, last=self.stage), self.variables, images
-        )
+        size, apply = self.preprocessing.image_size, functools.partial(self.backbone.module.apply, last=self.stage)
+        activations: Any = jax.eval_shape(apply, self.variables, jnp.zeros((1, size, size, 3)))
         return math.prod(activations[self.stage].shape)
 
     @property

@@ -1,7 +1,6 @@
 """What a frozen trial fits to the training rows of a fold besides heads: a selection, estimators of scikit-learn."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -42,16 +41,14 @@ def fit_estimators(
 
     Only a random forest depends on the seed; of others all seeds have the same estimator.
     """
-    train, test = fold.train[: fold.train_count], fold.test[: fold.test_count]
-    known, tested = features[train], features[test]
+    train, tested = fold.train[: fold.train_count], features[fold.test[: fold.test_count]]
     different = seeds if config.classifier.name == "random_forest" else 1
-    fitted, scores = list[Any](), []
+    fitted = []
     for seed in range(config.seed, config.seed + different):
-        fitted.append(classifiers.fit(config, known, labels[train], seed))
-        scores.append(classifiers.scores(fitted[-1], tested))
+        fitted.append(classifiers.fit(config, features[train], labels[train], seed))
         interrupts.check()
-    repeated = np.repeat(scores, seeds // different, axis=0)
-    return FoldOutcome({}, None, repeated, fitted * (seeds // different))
+    scores, times = [classifiers.scores(one, tested) for one in fitted], seeds // different
+    return FoldOutcome({}, None, np.repeat(scores, times, axis=0), fitted * times)
 
 
 def calibrate(

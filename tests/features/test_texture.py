@@ -16,7 +16,8 @@ from alljax.config import default_config, vary
 from alljax.data import synthetic
 from alljax.data.synthetic import render_cell
 from alljax.features import texture
-from alljax.features.texture import COOCCURRENCE, RUNS, nucleus_mask, texture_features, texture_names, to_lab
+from alljax.features.extractors import Extractor
+from alljax.features.texture import COOCCURRENCE, RUNS, nucleus_mask, texture_features, to_lab
 
 OFFSETS = {0: (0, 1), 45: (1, 1), 90: (1, 0), 135: (1, -1)}  # rows and columns, as in scikit-image
 ANGLES = np.radians([*OFFSETS])
@@ -99,7 +100,7 @@ def test_features_do_not_depend_on_the_background(region: str) -> None:
     config = vary(default_config(), {"texture.region": region, "texture.shape": True})
     pixels = render_cell(0, "1", 1, 1, 160)
     features = texture_features(pixels, config)
-    assert features.shape == (len(texture_names(config)),) == (30,)
+    assert features.shape == (Extractor.of("texture", config).feature_count,) == (30,)
     np.testing.assert_array_equal(texture_features(np.pad(pixels, ((40, 9), (0, 31), (0, 0))), config), features)
     dot = np.zeros((9, 9, 3), np.uint8)
     dot[4, 4] = 90
