@@ -1,10 +1,7 @@
 """alljax: transfer learning on microscopic images of blood cells.
 
-The path of the data: files → dataset → subjects → folds → batches → features or gradients → trained heads or networks →
-predictions → metrics with intervals → report.  The subpackages `data`, `models`, `weights`, `training`, `evaluation`,
-`study`, `report` and `paper` follow this order; each imports only from those before it.
-
-The names in `__all__` are imported on first use, so that ``import alljax`` and ``alljax --help`` are fast.
+The subpackages follow the path of the data: `data`, `models`, `weights`, `features`, `training`, `evaluation`, `study`,
+`report`, `paper`; each imports only from those before it.  The names in `__all__` are imported on first use.
 """
 
 from importlib import import_module

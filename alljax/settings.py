@@ -87,9 +87,7 @@ SETTINGS: dict[str, Setting] = {
     "data.synthetic.seed": Setting(0, "random seed of the generated images"),
     "model.backbone": Setting("efficientnet_lite0", "network that computes the features; the name help lists all"),
     "model.stage": Setting("", "backbone stage whose output is used; empty: the last stage"),
-    "model.pool": _choice(
-        "features of activations; empty: that of the backbone", "", "average", "max", "flatten", "cls", "cls_mean"
-    ),
+    "model.pool": _choice("pooling; empty: the backbone's", "", "average", "max", "flatten", "cls", "cls_mean"),
     "model.hidden": Setting(512, "number of hidden units of mlp and lstm", minimum=1, maximum=1e6),
     "model.dropout": Setting(0.0, "dropout rate before the last layer", below=1),
     "model.label": Setting("", "name of a trial in tables; trials of one label also have the settings that differ"),
@@ -119,17 +117,12 @@ SETTINGS: dict[str, Setting] = {
     "split.train_subjects": Setting(0, "training subjects (or images of unknown subjects) per fold; 0: all"),
     "split.train_images": Setting(0, "training images per class and fold, drawn over subjects; 0: all"),
     "train.mode": _choice("frozen: train heads on features; finetune: train on images", "frozen", "finetune"),
-    "train.optimizer": _choice("adam, rmsprop, sgd: as in Keras", "adam", "rmsprop", "adamw", "sgd", "lamb"),
+    "train.optimizer": _choice("adam, rmsprop, sgd: as in Keras", "adam", "rmsprop", "adamw", "sgd"),
     "train.momentum": Setting(0.9, "sgd: momentum", below=1),
     "train.weight_decay": Setting(0.0, "decoupled weight decay, multiplied by the learning rate", below=1),
     "train.clip_norm": Setting(0.0, "maximum global gradient norm; 0 disables clipping"),
-    "train.schedule": _choice("learning-rate schedule", "exponential", "cosine", "piecewise", "constant"),
+    "train.schedule": _choice("learning-rate schedule", "exponential", "cosine", "constant"),
     "train.warmup_steps": Setting(0, "number of steps of linear warmup"),
-    "train.boundaries": Setting(
-        (),
-        "pairs (step, factor of the learning rate from this step), for piecewise",
-        entry=(Setting(0, "step"), Setting(1.0, "factor", minimum=1e-12)),
-    ),
     "train.learning_rate": Setting(1e-4, "initial learning rate"),
     "train.decay_steps": Setting(900, "exponential: number of steps per decay by decay_rate", minimum=1),
     "train.decay_rate": Setting(0.95, "exponential: decay factor; 1 disables the decay", minimum=1e-6, maximum=1),
@@ -170,9 +163,7 @@ SETTINGS: dict[str, Setting] = {
     "parallel": _choice("finetune: data parallelism by jit over a mesh or by pmap", "jit", "pmap"),
     "mesh.fsdp": Setting(1, "finetune: number of devices that shard parameters and optimizer state", minimum=1),
     "profile": Setting(0, "finetune: number of steps in a profiler trace; 0: no trace"),
-    "features.extractor": Setting(
-        ("backbone",), "frozen: where features come from, side by side", ("backbone", "texture", "dct")
-    ),
+    "features.extractor": Setting(("backbone",), "frozen: sources of features", ("backbone", "texture", "dct")),
     "features.select_scope": _choice("images for the selection; all: also those tested, a leak", "train", "all"),
     "features.select": Setting(
         (), "steps of selection, in order", ("standardize", "anova", "correlation", "pca", "salp_swarm", "random")
@@ -188,9 +179,7 @@ SETTINGS: dict[str, Setting] = {
     "texture.clusters": Setting(2, "texture: clusters of color; the darkest is the nucleus", minimum=2, maximum=8),
     "texture.levels": Setting(16, "texture: gray levels", minimum=2, maximum=256),
     "texture.shape": Setting(False, "texture: add area, perimeter, eccentricity, solidity and form factor"),
-    "classifier.name": _choice(
-        "head (mlp, linear, lstm) or scikit-learn's", *HEADS, "logistic", "svm", "knn", "random_forest"
-    ),
+    "classifier.name": _choice("head or scikit-learn's", *HEADS, "logistic", "svm", "knn", "random_forest"),
     "classifier.C": Setting(1.0, "logistic, svm: inverse regularization; 0: features · classes / 100, as DinoBloom"),
     "classifier.kernel": _choice("svm: kernel", "rbf", "linear", "poly", "sigmoid"),
     "classifier.gamma": Setting(0.0, "svm: gamma of the kernel; 0: 1 / (features · variance)", minimum=1e-12),

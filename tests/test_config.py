@@ -42,7 +42,7 @@ def test_overrides_have_the_types_of_their_settings() -> None:
         ("train.decay_rate", "1.1", "at most 1"),
         ("seed", "4294967296", "at most 1e+09"),
         ("train.staircase", "yes", "true or false"),
-        ("train.boundaries", "((1, 1e400),)", "factor inf is out of range"),
+        ("train.groups", "(('.*', 1e400),)", "factor inf is out of range"),
         ("train.groups", "head/.*", "(pattern, learning-rate factor[, decay[, first epoch]])"),
         ("train.loggers", "tensorbord", "the choices are tensorboard"),
         ("data.classes", "ALL,HEM,ALL", "'ALL' twice"),

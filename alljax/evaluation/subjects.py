@@ -7,16 +7,13 @@ from alljax.evaluation.metrics import folds_are_complete
 
 
 def by_subject(test: HeldOut) -> HeldOut:
-    """Returns one row per subject, from which all metrics can be computed.
+    """Returns one row per subject: its probabilities are geometric means over its images, scaled to sum 1.
 
-    The class is that of most of its images, the probabilities are geometric means over its images, scaled to sum 1,
-    and the scores means of the log-odds of each class. If a subject is in several folds, or a fold has no subject of a
-    class, as in leave-one-subject-out, the rows are of one fold.
-
-    A head that was trained without a subject has seen fewer images of its class, which lowers the probability of this
-    class: pooled over the folds of leave-one-subject-out the AUC of a head that has learned nothing is below 0.5.
-    Where folds lack classes, the log-odds of the class shares in all other folds, which are the training images of
-    leave-one-subject-out without validation, are subtracted from the scores against most of this bias.
+    The class is that of most of its images, scores are means of the log-odds. If a subject is in several folds, or a
+    fold has no subject of a class, as in leave-one-subject-out, the rows are of one fold. There a head was trained on
+    fewer images of a subject's class, which lowers the probability of this class: the pooled AUC of a head that has
+    learned nothing is below 0.5. Against most of this bias the log-odds of the class shares in all other folds are
+    subtracted from the scores where folds lack classes.
     """
     from scipy.special import logit, softmax
 

@@ -42,7 +42,7 @@ PROPER = {
     "resnet101": "ResNet101", "mobilenet_v2": "MobileNetV2", "efficientnet_lite0": "EfficientNet-Lite0",
     "dinov2_vits14": "DINOv2 ViT-S/14", "dinov2_vitb14": "DINOv2 ViT-B/14",
     "histonet": "HistoNet", "residual_attention": "Attention-56",
-    "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop", "sgd": "SGD", "lamb": "LAMB",
+    "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop", "sgd": "SGD",
     "mlp": "MLP", "lstm": "LSTM",
 }  # fmt: skip
 """Display names of backbones, optimizers and classifiers."""

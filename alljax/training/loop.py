@@ -31,8 +31,7 @@ from alljax.training.sampling import FoldRows, batch_size, epoch_order, steps_pe
 from alljax.training.sharding import Mesh, make_mesh
 from alljax.training.step import SHUFFLE, Batch, History, RunInputs, TrainState
 
-RATES = np.logspace(-6, 0, 13)  # of `find_learning_rate`
-STEPS = 50  # at each rate, which are compared by the mean loss of the last fifth of them
+RATES, STEPS = np.logspace(-6, 0, 13), 50  # of `find_learning_rate`; steps at each rate
 
 
 class FoldLoader:
@@ -84,9 +83,8 @@ _orders = jax.jit(jax.vmap(epoch_order, (0, None, None, None)), static_argnums=3
 def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, update: Update) -> dict[str, Any]:
     """Trains one network, from the newest checkpoint in `folder` on; a resumed run ends with the bits of any other.
 
-    Returns ``params`` and ``batch_stats`` (see `FineTuner.result`), ``history``, one `History` of numbers per epoch,
-    and ``logits`` float32 (U, C) of the test rows.  Raises `ConfigError` if the loss or a parameter became NaN,
-    `Stopped` if a stop was requested and the run is saved.
+    Returns `FineTuner.result`, ``history``, one `History` of numbers per epoch, and ``logits`` float32 (U, C) of the
+    test rows.  Raises `ConfigError` if the loss or a parameter became NaN, `Stopped` if the run is saved and stops.
     """
     train, steps = tuner.config.train, loader.steps_per_epoch
     total = train.epochs * steps
@@ -203,8 +201,7 @@ def find_learning_rate(config: ConfigDict, network: Network, images: ImageReader
     """Returns ``learning_rate`` (`RATES`), ``step`` (from 1) and ``loss`` (the batch's before the step, in nats).
 
     All runs start from the same parameters and see the same batches; the step is compiled once.  (After Smith 2015,
-    arXiv 1506.01186, who raises the rate during one run; here each rate has its own run.)  In the frozen mode the
-    backbone runs too: features are not computed beforehand.  Learning rate and schedule of the config are ignored.
+    arXiv 1506.01186, who raises the rate during one run.)  In the frozen mode the backbone runs too.
     """
     changes = {"schedule": "constant", "learning_rate": 1.0, "warmup_steps": 0, "ema_decay": 0.0, "epochs": STEPS}
     config = configs.vary(config, {f"train.{name}": value for name, value in changes.items()})

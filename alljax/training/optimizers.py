@@ -16,12 +16,11 @@ from alljax.errors import ConfigError
 # Keras's defaults, which the paper used.
 BETA_1, BETA_2, RHO, EPSILON = 0.9, 0.999, 0.9, 1e-7
 
+# Settings of ``train`` that are arguments of compiled functions.
 NUMBERS = ("learning_rate", "decay_steps", "decay_rate", "momentum", "weight_decay", "clip_norm", "focal_gamma")
-"""Settings of ``train`` that are arguments of compiled functions."""
 
 Hyperparameters = Mapping[str, Any]
 """`NUMBERS` and ``total_steps``, the optimizer steps of a run, as float32 arrays (), or (R,) for R runs."""
-
 
 FROZEN_BACKBONE = (("head/.*", 1.0), ("backbone/.*", 0.0))  # the groups if ``train.groups`` is empty
 
@@ -69,14 +68,10 @@ def scale_by_adam() -> optax.GradientTransformation:
 def learning_rate(config: ConfigDict, hyperparameters: Hyperparameters, step: Any) -> Any:
     """Returns the learning rate of a step, counted from 0; all arguments but the config may be traced.
 
-    - ``exponential``: ``learning_rate · decay_rate ** (step / decay_steps)``, the exponent rounded down with
-      ``train.staircase``: Keras's ``ExponentialDecay``.
-    - ``cosine``: half a cosine from ``learning_rate`` to 0 at the last step (Loshchilov & Hutter 2016,
-      arXiv 1608.03983, without restarts).
-    - ``piecewise``: multiplied by the factor of each pair (step, factor) of ``train.boundaries`` that was reached.
-    - ``constant``.
-
-    During the first ``train.warmup_steps`` all of them are multiplied by (step + 1) / warmup_steps.
+    ``exponential``: ``learning_rate · decay_rate ** (step / decay_steps)``, the exponent rounded down with
+    ``train.staircase``: Keras's ``ExponentialDecay``.  ``cosine``: half a cosine from ``learning_rate`` to 0 at the
+    last step (Loshchilov & Hutter 2016, arXiv 1608.03983, without restarts).  During the first ``train.warmup_steps``
+    it is multiplied by (step + 1) / warmup_steps.
     """
     train, step, rate = config.train, jnp.asarray(step, jnp.float32), jnp.asarray(hyperparameters["learning_rate"])
     if train.schedule == "exponential":  # optax's requires a static decay rate
@@ -85,25 +80,18 @@ def learning_rate(config: ConfigDict, hyperparameters: Hyperparameters, step: An
     elif train.schedule == "cosine":
         progress = jnp.minimum(step / hyperparameters["total_steps"], 1.0)
         rate = rate * 0.5 * (1 + jnp.cos(jnp.pi * progress))
-    elif train.schedule == "piecewise":
-        rate = optax.piecewise_constant_schedule(rate, dict(train.boundaries))(step)
     return rate * jnp.minimum((step + 1) / train.warmup_steps, 1.0) if train.warmup_steps else rate
 
 
 def make_optimizer(
-    config: ConfigDict,
-    hyperparameters: Hyperparameters,
-    step: Any,
-    group_of: Groups | None = None,
+    config: ConfigDict, hyperparameters: Hyperparameters, step: Any, group_of: Groups | None = None
 ) -> optax.GradientTransformation:
     """Returns the update of one step, counted from 0, by ``train.optimizer`` with schedule, weight decay and clipping.
 
-    Weight decay is decoupled from the gradient in all of them, as in Keras (Loshchilov & Hutter 2017,
-    arXiv 1711.05101): ``train.weight_decay`` · parameter is added to the direction before the learning rate
-    multiplies it.  The global norm that is clipped is that of the trainable parameters.
-
-    A number that is 0 in the config is not part of the computation; the optimizer's state depends on no other number.
-    With groups, gradients and parameters are flat; parameters without a gradient, and their state, stay as they are.
+    Weight decay is decoupled from the gradient, as in Keras (Loshchilov & Hutter 2017, arXiv 1711.05101):
+    ``train.weight_decay`` · parameter is added to the direction before the learning rate multiplies it.  The global
+    norm that is clipped is that of the trainable parameters.  A number that is 0 in the config is not part of the
+    computation.  With groups, gradients and parameters are flat; parameters without a gradient stay as they are.
     """
     clip = (optax.clip_by_global_norm(hyperparameters["clip_norm"]),) if config.train.clip_norm else ()
     parts = config, hyperparameters, -learning_rate(config, hyperparameters, step)
@@ -117,8 +105,7 @@ def _scaled(
 
     SGD is Keras's: v ← momentum · v − rate · gradient is added to the parameter, so that v keeps the rates of its
     gradients.  RMSprop is Keras 3's: gradient / √(v + ε), v a running mean of the squared gradient that starts at 0, no
-    momentum.  ``adamw`` equals ``adam``, whose weight decay is decoupled too.  LAMB is You et al. 2019,
-    arXiv 1904.00962.
+    momentum.  ``adamw`` equals ``adam``, whose weight decay is decoupled too.
     """
     name, decay = config.train.optimizer, hyperparameters["weight_decay"] * np.float32(group.decay)
     parts, scale = [scale_by_adam()], [optax.scale(group.rate), optax.scale(rate)]
@@ -129,8 +116,6 @@ def _scaled(
         decay = decay * rate
     if config.train.weight_decay * group.decay:
         parts.append(optax.add_decayed_weights(decay))
-    if name == "lamb":
-        parts.append(optax.scale_by_trust_ratio())
     return optax.chain(*parts, *scale)
 
 
@@ -138,18 +123,17 @@ def _by_path(
     config: ConfigDict, hyperparameters: Hyperparameters, rate: Any, group_of: Groups
 ) -> optax.GradientTransformation:
     """Returns an update whose state is one per parameter: those of `optax.partition` need all gradients."""
-    of_group = {group: _scaled(config, hyperparameters, rate, group) for group in group_of.values()}
+    update_of = {path: _scaled(config, hyperparameters, rate, group) for path, group in group_of.items()}
 
     def init(params: optax.Params) -> dict[str, optax.OptState]:
-        return {path: of_group[group_of[path]].init(leaf) for path, leaf in params.items()}
+        return {path: update_of[path].init(leaf) for path, leaf in params.items()}
 
     def update(
         gradients: optax.Updates, state: dict[str, optax.OptState], params: optax.Params | None = None
     ) -> tuple[optax.Updates, dict[str, optax.OptState]]:
         updates, state = dict(gradients), dict(state)
         for path, gradient in gradients.items():
-            transformation = of_group[group_of[path]]
-            updates[path], state[path] = transformation.update(gradient, state[path], (params or {})[path])
+            updates[path], state[path] = update_of[path].update(gradient, state[path], (params or {})[path])
         return updates, state
 
     return optax.GradientTransformation(init, update)

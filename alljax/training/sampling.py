@@ -30,11 +30,7 @@ class FoldRows:
 
 
 def make_fold_rows(config: ConfigDict, labels: np.ndarray, num_classes: int, splits: Sequence[Fold]) -> list[FoldRows]:
-    """Returns the rows of each fold as NumPy arrays; labels are int (N,).
-
-    Raises:
-        ConfigError: ``train.class_weights=balanced``, and a fold has no training image of a class.
-    """
+    """Returns the rows of each fold as NumPy arrays; labels are int (N,)."""
     sides = [(split.train, split.test, split.validation if len(split.validation) else split.test) for split in splits]
     longest = np.max([[len(rows) for rows in of_fold] for of_fold in sides], axis=0)
     folds = []
@@ -54,9 +50,8 @@ def _class_weights(config: ConfigDict, labels: np.ndarray, num_classes: int) -> 
         return np.ones(num_classes, np.float32)
     counts = np.bincount(labels, minlength=num_classes)
     if not counts.all():
-        raise ConfigError(
-            f"train.class_weights=balanced, but a fold has no training image of class {counts.argmin()}; set it to none"
-        )
+        without = f"but a fold has no training image of class {counts.argmin()}"
+        raise ConfigError(f"train.class_weights=balanced, {without}; set it to none")
     return (len(labels) / (num_classes * counts)).astype(np.float32)
 
 
@@ -73,8 +68,7 @@ def steps_per_epoch(config: ConfigDict, fold: FoldRows) -> int:
 def epoch_order(key: jax.Array, fold: FoldRows, labels: jax.Array, balanced: bool) -> jax.Array:
     """Returns the training rows of one epoch in order, int32 (T,), padding last; the same in both modes.
 
-    The key is that of run and epoch, the labels, int32 (N,), are those of all images.  Every row occurs once, or
-    `balanced` classes are sampled.
+    The key is that of run and epoch, the labels, int32 (N,), are those of all images.
     """
     if balanced:
         return _balanced(key, fold, labels)
@@ -88,17 +82,16 @@ def _balanced(key: jax.Array, fold: FoldRows, labels: jax.Array) -> jax.Array:
 
     Of n samples each of C classes has n // C or one more; which classes have one more is random.
     """
-    length, num_classes = len(fold.train), len(fold.class_weights)
-    train = jnp.asarray(fold.train)
+    length, num_classes, train = len(fold.train), len(fold.class_weights), jnp.asarray(fold.train)
     position_key, first_key, row_key = jax.random.split(key, 3)
     valid = jnp.arange(length) < fold.train_count
     row_labels = jnp.where(valid, labels[train], num_classes)
     by_class = train[jnp.argsort(row_labels)]  # stable, padding last
     counts = jnp.sum(row_labels[:, None] == jnp.arange(num_classes)[None], axis=0)
     classes = jnp.argsort(counts == 0)  # classes with training rows first
-    num_present = jnp.sum(counts > 0)
+    present = jnp.sum(counts > 0)
     # Positions in random order get the classes in turn, starting with a random class.
     rank = jnp.argsort(jnp.argsort(jnp.where(valid, jax.random.uniform(position_key, (length,)), 2.0)))
-    sampled = classes[(rank + jax.random.randint(first_key, (), 0, num_present)) % num_present]
+    sampled = classes[(rank + jax.random.randint(first_key, (), 0, present)) % present]
     within = jax.random.randint(row_key, (length,), 0, counts[sampled])
     return jnp.where(valid, by_class[jnp.cumsum(counts)[sampled] - counts[sampled] + within], train)

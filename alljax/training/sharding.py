@@ -37,8 +37,8 @@ class Mesh:
     def __init__(self, fsdp: int = 1) -> None:
         """Shards each large array of the state among `fsdp` devices; 1 replicates all arrays."""
         self.device_count = jax.device_count()  # of all processes; batches are padded to a multiple of it
-        axes = (AxisType.Auto, AxisType.Auto)
-        self._fsdp, self._mesh = fsdp, jax.make_mesh((self.device_count // fsdp, fsdp), (DATA, FSDP), axis_types=axes)
+        shape, axes = (self.device_count // fsdp, fsdp), (AxisType.Auto, AxisType.Auto)
+        self._fsdp, self._mesh = fsdp, jax.make_mesh(shape, (DATA, FSDP), axis_types=axes)
         self._batch = NamedSharding(self._mesh, PartitionSpec((DATA, FSDP)))
         # Made once: a new function object would be compiled again at each call.
         self._gather = jax.jit(lambda tree: tree, out_shardings=NamedSharding(self._mesh, PartitionSpec()))

@@ -35,8 +35,7 @@ class Metrics:
     @classmethod
     def zero(cls, *shape: int) -> "Metrics":
         """Returns the metrics of no image, on the host, each of this shape."""
-        zeros: Any = np.zeros((3, *shape), np.float32)
-        return cls(*zeros)
+        return cls(*np.zeros((3, *shape), np.float32))
 
     @classmethod
     def of(cls, logits: jax.Array, labels: jax.Array, mask: jax.Array) -> "Metrics":
@@ -99,10 +98,7 @@ class RunInputs:
 
 
 def init_state(
-    config: ConfigDict,
-    params: Parameters,
-    batch_stats: Any = None,
-    group_of: Groups | None = None,
+    config: ConfigDict, params: Parameters, batch_stats: Any = None, group_of: Groups | None = None
 ) -> TrainState:
     """Returns the state before the first step; `params` are those that are trained at some time."""
     step, ema = jnp.zeros((), jnp.int32), params if config.train.ema_decay else {}
@@ -123,14 +119,13 @@ def make_train_step(
 
     The loss is Σ mask · class_weight · loss / Σ mask over the global batch, as in Keras, whatever the number of devices
     and ``train.accumulation_steps``; layers that normalize by the batch see one accumulated part of it at a time.
-    `trainable` has the paths of the parameters that change (None: all of ``state.params``), `axis` is the mapped axis
-    under `jax.pmap`.
+    `trainable` has the paths of the parameters that change (None: all), `axis` is the mapped axis under `jax.pmap`.
     """
     parts = config.train.accumulation_steps
 
     def step(state: TrainState, frozen_params: Parameters, batch: Batch, run: RunInputs) -> TrainState:
         params = {path: leaf for path, leaf in state.params.items() if trainable is None or path in trainable}
-        fixed = {**frozen_params, **{path: leaf for path, leaf in state.params.items() if path not in params}}
+        fixed = {**frozen_params, **state.params}
         count = lax.psum(jnp.sum(batch.mask.astype(jnp.float32)), axis)
 
         def example_keys(stream: int, part: Batch) -> jax.Array:

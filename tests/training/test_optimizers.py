@@ -40,14 +40,14 @@ def optimizer_of(group_of: Any = None, total_steps: int = 10, **train: object) -
     return optax.GradientTransformation(lambda params: (jnp.zeros((), jnp.int32), init(params)), update)
 
 
-def trajectory(optimizer: optax.GradientTransformation, columns: slice = slice(None)) -> np.ndarray:
+def trajectory(optimizer: optax.GradientTransformation) -> np.ndarray:
     def step(carry, gradient):
         params, state = carry
         updates, state = optimizer.update(gradient, state, params)
         params = optax.apply_updates(params, updates)
         return (params, state), params
 
-    params, gradients = jnp.asarray(START[columns]), GOLDENS["gradients"][:, columns]
+    params, gradients = jnp.asarray(START), GOLDENS["gradients"]
     _, states = jax.jit(lambda g: jax.lax.scan(step, (params, optimizer.init(params)), g))(gradients)
     return np.asarray(states)[9::10]
 
@@ -74,10 +74,6 @@ def test_learning_rates_of_the_paper() -> None:
     ("settings", "reference"),
     [
         ({"schedule": "cosine"}, optax.cosine_decay_schedule(1e-4, 200)),
-        (
-            {"schedule": "piecewise", "boundaries": ((50, 0.1), (120, 0.5))},
-            optax.piecewise_constant_schedule(1e-4, {50: 0.1, 120: 0.5}),
-        ),
         ({"schedule": "constant"}, optax.constant_schedule(1e-4)),
         ({"schedule": "constant", "warmup_steps": 10}, lambda step: 1e-4 * min((step + 1) / 10, 1)),
         ({"schedule": "cosine", "warmup_steps": 1}, optax.cosine_decay_schedule(1e-4, 200)),
@@ -88,14 +84,6 @@ def test_schedules(settings: dict, reference: optax.Schedule) -> None:
     rate = jax.jit(lambda numbers, step: learning_rate(config, numbers, step))
     got = [float(rate(hyperparameters_of(config, 200), step)) for step in range(0, 210, 7)]
     np.testing.assert_allclose(got, [float(reference(step)) for step in range(0, 210, 7)], rtol=1e-5, atol=1e-11)
-
-
-def test_lamb_equals_optax_except_for_epsilon() -> None:
-    ours = optimizer_of(optimizer="lamb", schedule="constant", learning_rate=1e-2, weight_decay=0.1)
-    large = slice(12, None)  # gradients far above epsilon
-    with jax.numpy_dtype_promotion("standard"):
-        reference = trajectory(optax.lamb(1e-2, eps=0.0, weight_decay=0.1), large)
-    np.testing.assert_allclose(trajectory(ours, large), reference, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "rmsprop", "sgd"])
