@@ -1,8 +1,8 @@
 """Checks of a data set: what is missing or wrong, duplicates, and what protocols or a split of the user's own leak."""
 
 import json
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import permutations
 from pathlib import Path
@@ -222,19 +222,14 @@ def _compare(
             problems["repeated"].append(path)
         present.add(known)
     problems["missing"] = [_location(known) for known in complete.values() if known not in present]
-    images, subjects = _count(present, dataset.classes)
-    of_images, of_subjects = _count(complete.values(), dataset.classes)
-    names, rows = ("subset", "fold", "class", "images", "expected_images", "subjects", "expected_subjects"), []
-    for group in of_images or sorted(images):
-        amounts = images[group], of_images[group] or None, subjects[group], of_subjects[group] or None
-        rows.append(dict(zip(names, (*group, *amounts), strict=True)))
-    return rows
-
-
-def _count(records: Collection[Record], classes: Sequence[str]) -> tuple[Counter[Any], Counter[Any]]:
-    """Returns the numbers of images and of subject names per `cnmc.group`."""
-    named = {(cnmc.group(record, classes), record.subject) for record in records if record.subject}
-    return Counter(cnmc.group(record, classes) for record in records), Counter(group for group, _ in named)
+    expected, subjects = Counter(map(cnmc.group, complete.values())), defaultdict[Any, list[str]](list)
+    for record in present:
+        subjects[cnmc.group(record, dataset.classes)].append(record.subject)
+    names = "subset", "fold", "class", "images", "expected_images", "subjects"
+    return [
+        dict(zip(names, (*group, len(found), expected[group] or None, len({*found} - {""})), strict=True))
+        for group, found in ((group, subjects[group]) for group in expected or sorted(subjects))
+    ]
 
 
 def _location(record: Record) -> str:

@@ -5,6 +5,7 @@ segmented cells stays exactly black: changes of color multiply, which also keeps
 changes fill with black, and the blur mixes pixels of the cell only.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -39,7 +40,8 @@ def _augment_one(settings: ConfigDict, key: jax.Array, image: jax.Array) -> jax.
         image = jnp.where(rows, image[::-1], image)
         image = jnp.where(columns, image[:, ::-1], image)
     if settings.quarter_turns:
-        image = turn(image, jax.random.randint(turns, (), 0, 4))
+        versions = [functools.partial(jnp.rot90, k=quarters) for quarters in range(4)]
+        image = jax.lax.switch(jax.random.randint(turns, (), 0, 4), versions, image)
     if settings.rotation or settings.shift or settings.zoom or settings.crop:
         matrix, offset = draw_affine(geometry, settings)
         image = affine(image, matrix, offset)
@@ -53,13 +55,6 @@ def _augment_one(settings: ConfigDict, key: jax.Array, image: jax.Array) -> jax.
     if settings.blur:
         image = gaussian_blur(image, jax.random.uniform(blur, maxval=settings.blur))
     return jnp.clip(image, 0.0, 255.0)
-
-
-def turn(image: jax.Array, quarters: jax.Array) -> jax.Array:
-    """Rotates an image counterclockwise by 0 … 3 quarter turns, as `numpy.rot90` does; exact."""
-    image = jnp.where(quarters % 2 == 1, image.swapaxes(0, 1), image)
-    image = jnp.where((quarters == 1) | (quarters == 2), image[::-1], image)
-    return jnp.where(quarters >= 2, image[:, ::-1], image)
 
 
 def draw_affine(key: jax.Array, settings: ConfigDict) -> tuple[jax.Array, jax.Array]:

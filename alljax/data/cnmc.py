@@ -77,11 +77,17 @@ def read_cnmc(archive: Archive) -> Dataset | None:
     if not (named or records) or named < len(skipped["odd_name"]):
         return None
     ordered = tuple(sorted(records.values(), key=lambda record: natural_key(record.path)))
+    known = {record: expected().get(identity(record)) for record in ordered}
+    counts = Counter(found.subset for found in known.values() if found)
+    notes = [f"{name}: {counts[name]:,} of {of:,} images" for name, of in COUNTS.items() if counts[name]]
+    if odd := [one.path for one, found in known.items() if not found or one.fold not in ("", found.fold)]:
+        count = plural(len(odd), "image")
+        notes.append(f"{count} not in the complete data set, or there in another fold: {first_few(odd)}")
     return make_dataset(
         ordered,
         read=lambda record: archive.read(record.path),
         stamp=lambda record: archive.stamp(record.path),
-        notes=_notes(ordered),
+        notes=tuple(notes),
         skipped=skipped,
     )
 
@@ -148,17 +154,6 @@ def _record(path: str, name: str, subset: str, fold: str) -> Record | None:
         subset = subset or known.subset
         fold = fold or (known.fold if subset == "train" else "")
     return Record(path, CLASSES.index(label), subject, field, cell, fold, subset or "train")
-
-
-def _notes(records: Sequence[Record]) -> tuple[str, ...]:
-    pairs = [(record, expected().get(identity(record))) for record in records]
-    counts = Counter(known.subset for _, known in pairs if known)
-    notes = [f"{name}: {counts[name]:,} of {of:,} images" for name, of in COUNTS.items() if counts[name]]
-    if surplus := [record.path for record, known in pairs if not known]:
-        notes.append(f"{plural(len(surplus), 'image')} not in the complete data set: {first_few(surplus)}")
-    if moved := [record.path for record, known in pairs if known and record.fold not in ("", known.fold)]:
-        notes.append(f"{plural(len(moved), 'image')} in another fold than the official one: {first_few(moved)}")
-    return tuple(notes)
 
 
 def _parse_line(line: str) -> Iterable[Record]:

@@ -106,7 +106,9 @@ def test_folders_take_precedence_over_names(plant):
     assert {(r.subject, r.fold, r.subset) for r in dataset.records} == {
         *(("57", "", "train"), ("3", "", "val"), ("H3", "1", "train")),
     }
-    assert "1 image in another fold than the official one: fold_1/hem/UID_h3_2_1_hem.bmp" in dataset.notes
+    assert (
+        "1 image not in the complete data set, or there in another fold: fold_1/hem/UID_h3_2_1_hem.bmp" in dataset.notes
+    )
 
 
 def test_skipped_images_are_noted(plant):
