@@ -106,10 +106,7 @@ def read_member(opened: zipfile.ZipFile, name: str, what: str = "", threads: int
 
 
 def read_arrays(path: Path, *names: str, shapes: Mapping[str, tuple[int, ...]] | None = None) -> dict[str, NDArray]:
-    """Returns arrays of an .npz by name: those of `names` that it has, or all; damage raises one of `ZIP_ERRORS`.
-
-    `DataError`: one declares more memory than allowed, or they are not float32 arrays of the given `shapes`.
-    """
+    """Returns the arrays `names` (empty: all) of an .npz, which must be float32 with `shapes`; see `ZIP_ERRORS`."""
     with path.open("rb") as file, np.load(file) as arrays:
         declared = {name: _declared(arrays.zip, name) for name in names or arrays if name in arrays}
         found = {name: shape for name, (shape, dtype) in declared.items() if dtype == np.float32}

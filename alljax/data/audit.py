@@ -44,8 +44,7 @@ SHARED = {"subject": "the subject", "image": "the same image", "similar": "a sim
 def verify(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Decodes every image of a source and returns what is missing or wrong (`PROBLEMS`), ready for JSON.
 
-    In other sources than C-NMC 2019 a size is unexpected if more than half of the images have another one. `overrides`
-    are words of the command line (``--config.data.classes=…``).
+    `overrides` are words of the command line (``--config.data.classes=…``).
     """
     data = configs.load(overrides=overrides).data
     dataset = open_all(source, data.classes, data.name_pattern, data.synthetic, strict=False)
@@ -81,10 +80,7 @@ def print_verification(found: Mapping[str, Any], out: Path | None = None) -> Non
 
 
 def audit(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Compares all images of a source, labeled or not, and counts what leaks under each protocol; ready for JSON.
-
-    ``error`` says how a protocol leaks that is not declared leaky.
-    """
+    """Compares all images of a source and counts what leaks under each protocol; returns findings for JSON."""
     config = configs.vary(configs.load(overrides=overrides), {"data.source": source})
     dataset = open_all(source, config.data.classes, config.data.name_pattern, config.data.synthetic)
     if not dataset.records:
@@ -239,10 +235,7 @@ def _location(record: Record) -> str:
 
 
 def _duplicates(table: "DataFrame", key: str) -> dict[str, Any]:
-    """Returns the paths of the ``groups`` of images with an equal `key`, their count, and how many differ in what.
-
-    Groups with images of several classes are ``contradictory``.
-    """
+    """Returns the ``groups`` of images with an equal `key`, of several classes too, and how many differ in what."""
     repeated = table[table.duplicated(key, keep=False)].groupby(key, sort=False)
     groups, several = repeated["path"].agg(list), repeated[DIFFERENCES].nunique() > 1
     counts = dict[str, Any](several.sum().astype(object))

@@ -26,10 +26,7 @@ Augment = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def make_augment(settings: ConfigDict) -> Augment:
-    """Returns the compiled augmentation for the settings ``config.augment``.
-
-    An image is changed by its own key; disabling one augmentation does not change the random numbers of the others.
-    """
+    """Returns the compiled augmentation by ``config.augment``, in which each setting has its own random numbers."""
     return jax.jit(jax.vmap(lambda key, image: _augment_one(settings, key, image.astype(jnp.float32))))
 
 

@@ -46,10 +46,7 @@ _SUBSETS = {  # by folder name; the first match applies
 
 
 def read_cnmc(archive: Archive) -> Dataset | None:
-    """Reads the subsets ``train`` with its official folds, ``prelim``, and ``final`` without labels.
-
-    Where no folder names the subset or the fold, the file name determines it.  None: most names are not of C-NMC.
-    """
+    """Reads all subsets, which folders or the known names tell apart; None if most names are not those of C-NMC."""
     # The label CSV of the preliminary phase has the original names, "Patient_ID", of the new ones, without suffix.
     texts = [archive.read(path).decode(errors="replace") for path in archive.paths if LABEL_FILE.search(path)]
     original = {new: old for text in texts for old, new in _LABEL_ROW.findall(text)}

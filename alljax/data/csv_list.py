@@ -26,10 +26,7 @@ COLUMNS = {
 
 
 def read_csv(path: Path, labeled: bool = True) -> Dataset:
-    """Reads a CSV with the `COLUMNS` path (relative to its folder), label (if `labeled`) and optionally others.
-
-    Commas, semicolons or tabs separate values; those that pandas reads as NaN are missing.
-    """
+    """Reads a CSV with `COLUMNS`: path, relative to its folder, label (if `labeled`), others; NaN is missing."""
     needed = ["path", "label"] if labeled else ["path"]
     table, notes = _read_table(path, needed)
     if incomplete := [str(line) for line in table.index[(table[needed] == "").any(axis=1)]]:

@@ -81,10 +81,7 @@ def read_folder(archive: Archive, name_pattern: str = "", classes: Sequence[str]
 
 
 def _locate(archive: Archive, paths: Sequence[str], keys: set[str], notes: list[str]) -> dict[str, tuple[str, ...]]:
-    """Returns subset, fold, and the other folders of each path, as tuples of one length that end in two "".
-
-    Folders with the normalized names `keys` are not subsets.
-    """
+    """Returns subset, fold, and the other folders of each path, padded; folders named `keys` are not subsets."""
     folders = {path: path_parts(path)[:-1] for path in paths}
     images = [path for path in paths if is_image(path)]
     if not archive.root.is_dir() or all(".zip/" in path.lower() for path in images):

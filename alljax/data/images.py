@@ -72,10 +72,7 @@ def crop(dataset: Dataset, pixels: Pixels) -> Pixels:
 
 
 def mask_cell(pixels: Pixels) -> Pixels:
-    """Returns an image with a gray cell: only its outline and size, or the background, can be recognized.
-
-    Where most of the outermost pixels are not black, the cell is a centered disc of half the height and width.
-    """
+    """Returns an image with a gray cell, which is a centered disc where the background is not black."""
     cell: NDArray[np.bool_] = pixels.max(axis=2) > 0
     if np.concatenate([cell[0], cell[-1], cell[:, 0], cell[:, -1]]).mean() > 0.5:
         down, across = (np.linspace(-2, 2, length) for length in cell.shape)
@@ -129,10 +126,7 @@ def _blend(pixels: Pixels, square: Pixels, channels: list[int]) -> None:
 
 
 def _plain_bmp(data: bytes) -> Pixels | None:
-    """Returns the pixels of an uncompressed 24-bit BMP file stored bottom-up, as a view; None for all other files.
-
-    C-NMC consists of such files.  Pillow takes ten times as long for them and blocks other threads meanwhile.
-    """
+    """Returns a view of an uncompressed 24-bit BMP, as in C-NMC, ten times as fast as Pillow; None for others."""
     if len(data) < 54:
         return None
     magic, offset, size, width, height, planes, bits, compression = _BMP_HEADER.unpack_from(data)

@@ -64,10 +64,7 @@ def recognize_subset(name: str) -> str:
 
 
 def subset_names(names: Iterable[str]) -> dict[str, str]:
-    """Returns the subset of each name by `recognize_subset`.
-
-    Different names for val, or for test, remain distinct subsets: beside ``TestB``, ``TestA`` is not ``test``.
-    """
+    """Returns the subset of each name; several for val, or for test, remain distinct: ``TestA`` and ``TestB``."""
     spelling, _ = join_spellings(names, "subset")
     subsets = {name: recognize_subset(name) for name in set(spelling.values())}
     counts = Counter(subsets.values())

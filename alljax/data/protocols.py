@@ -1,7 +1,4 @@
-"""The protocols of dividing a data set, functions of the records, ``config.split`` and a seed.
-
-They give the rows that each fold tests; all others are for training.
-"""
+"""The rows that each fold tests, by protocol: functions of the records, ``config.split`` and a seed."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -257,10 +254,7 @@ def group_holdout(labels: Rows, groups: Rows, fraction: float, seed: int | Seque
 
 
 def nested_groups(labels: Rows, groups: Rows, seed: int | Sequence[int]) -> Rows:
-    """Returns the rank of each image's group in a random order whose beginnings have about the class fractions of all.
-
-    The first groups are one of each class; the class of a group is its most frequent label.
-    """
+    """Returns the rank of each image's group in a random order whose beginnings have all classes as the whole."""
     numbers, counts = _class_counts(labels, groups)
     class_of, shuffled = counts.argmax(axis=1), np.random.default_rng(seed).permutation(len(counts))
     position = np.zeros(len(counts))

@@ -55,10 +55,7 @@ def open_all(
 
 
 def open_unlabeled(sources: Sequence[Path], generated: Any = None, name_pattern: str = "") -> Dataset:
-    """Opens all images of several sources, each as `data.source` or an image file, without labels.
-
-    Paths start with the source; subjects are those of the source, else the group ``subject`` of `name_pattern`.
-    """
+    """Opens all images of sources or image files without labels; paths start with the source."""
     pattern = compile_pattern("data.name_pattern", name_pattern, repeats=6)
     opened: dict[str, Callable[[], bytes]] = {}
     subjects: dict[str, str] = {}

@@ -40,10 +40,7 @@ class Fold:
 def merge_subjects(
     records: Sequence[Record], digests: Sequence[str] = (), known_subjects: Sequence[set[str]] = ()
 ) -> tuple[str, ...]:
-    """Returns the subject of each of N records: names joined by ``+``; the first path where none is known.
-
-    Names that share an image (an equal digest), or that are in one of the sets `known_subjects`, are one subject.
-    """
+    """Returns the subject of each of N records: names that share an image or are known to be one, joined by ``+``."""
     known = {name: number for number, names in enumerate(known_subjects) for name in names}
     groups: dict[object, list[int]] = defaultdict(list)
     for row, record in enumerate(records):

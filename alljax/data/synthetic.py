@@ -93,10 +93,7 @@ def _image_counts(subjects: int, images: int, spread: float, rng: np.random.Gene
 
 
 def render_cell(seed: int, subject: str, field: int, cell: int, image_size: int) -> NDArray[np.uint8]:
-    """Returns a cell, RGB (image_size, image_size, 3), exactly black outside it; it depends only on the arguments.
-
-    `seed` is that of the data set; `subject` is a name such as ``"12"`` (leukemic) or ``"H3"`` (normal).
-    """
+    """Returns a cell of a subject such as ``12`` (leukemic) or ``H3`` (normal), RGB (S, S, 3), black outside it."""
     label = int(not subject.startswith("H"))
     code = 2 * int(subject.removeprefix("H")) + label
     streams = ((_SUBJECT, code), (_FIELD, code, field), (_CELL, code, field, cell))

@@ -1,9 +1,7 @@
 """Pickles of tensors, read without running their code.
 
-A pickle can call any function of any module.  Here every name becomes a `Record`, which stores what the pickle does
-with it; tensors are made afterwards from the records of known functions.
-
-Source of the layouts: ``torch/serialization.py`` and ``torch/_utils.py`` of PyTorch 2.13,
+Every name becomes a `Record`, which stores what the pickle does with it; tensors are made afterwards from the records
+of known functions.  Source of the layouts: ``torch/serialization.py`` and ``torch/_utils.py`` of PyTorch 2.13,
 ``numpy/_core/src/multiarray/methods.c`` of NumPy 2.4.
 """
 
