@@ -28,8 +28,7 @@ IMAGES, IMAGES_ALL, IMAGES_HEM = 10_661, 7_272, 3_389
 TRAINING_IMAGES, TEST_IMAGES = 8_528, 2_133
 STRATIFIED_ALL = 1_455  # ALL test images if the split was stratified; the paper does not say whether it was
 FITTING_ALL = range(1_461, 1_504)
-"""The numbers of ALL test images, within three standard deviations of a random split, for which Tables 3 to 6 allow
-every test accuracy of `STATED`.  The number of a stratified split is not among them."""
+"""Those within three standard deviations of a random split for which Tables 3 to 6 allow every accuracy of `STATED`."""
 
 PRINTED: Mapping[Key, Mapping[str, tuple[float, ...]]] = {
     ("A", "adam"): {

@@ -114,12 +114,8 @@ def _table(study: Study, varied: Sequence[VariedSetting]) -> Table:
         difference = number_value(metric, other.value, other.interval, "+") if other else Value("")
         rows.append((*values, metric_value(metric, result), spread, difference, Value(_verdict(ranking, name))))
     columns = (*(setting.name for setting in varied), METRICS[metric], "sd over seeds", "difference", "verdict")
-    notes = (
-        f"In brackets: {study.intervals}. Difference: {METRICS[metric]} minus that of the best model, paired bootstrap "
-        f"over {study.interval_unit}; its intervals hold for all pairs at once (max-T), because the best model was "
-        "selected from all.",
-    )
-    return Table("ablation", f"All models, sorted by {METRICS[metric]}", columns, rows, notes=notes)
+    note = f"In brackets: {study.intervals}. Difference: to the best model, paired; its intervals hold for all at once."
+    return Table("ablation", f"All models, sorted by {METRICS[metric]}", columns, rows, notes=(note,))
 
 
 def _verdict(ranking: Ranking, name: str) -> str:

@@ -25,12 +25,7 @@ CALIBRATION = {
     "brier": "Brier score (0)",
     "brier_scaled": "scaled Brier score (1)",
 }
-"""Display names of the numbers of calibration, with their ideal values."""
-
-EXTERNAL = (
-    "The ensemble of all heads, as in alljax predict, on images that are not of the study. Change: from the held-out "
-    "images, classified by the heads not trained on their subject; of accuracy and recall in percentage points."
-)
+EXTERNAL = "The ensemble of all heads on images that are not of the study. Change: from the held-out images."
 
 
 def sections(study: Study) -> list[Section]:
@@ -77,15 +72,9 @@ def _subjects(study: Study, found: Numbers) -> Parts:
         "images, subjects weighted equally": found.get("weighted", {}),
         "subjects": found,
     }
-    note = (
-        "All heads together: the mean of their probabilities, as in alljax predict, here of the heads that were not "
-        "trained on the image. Subjects: by the mean log-odds of their images."
-    )
+    note = "All heads together: the mean over those not trained on the image. Subjects: mean log-odds of their images."
     if study.split_of(best)["protocol"]["name"] == "leave_one_subject_out":
-        note += (
-            " A head trained without a subject has seen fewer images of its class; the AUC of subjects is corrected by "
-            "the class shares of the training images, but some bias against the model remains."
-        )
+        note += " The AUC of subjects is corrected by the class shares of the training images; some bias remains."
     columns, rows = ("metric", *groups), _columns(names, groups)
     table = _table(study, "subject-metrics", "Metrics over images and over subjects", columns, rows, note)
     sentence, subjects = _subject_table(study)

@@ -66,10 +66,8 @@ def _judgements(study: Study) -> Iterator[tuple[str, bool]]:
     yield f"The accuracy of the best model, {ours}, is {comparison} that of always predicting {label}, {always}.", good
     if found := result["size_improvement"].get(metric):
         good, difference = found["interval"][0] > 0, number_value(metric, found["value"], found["interval"], "+")
-        line = (
-            f"The best model is {'significantly' if good else 'not shown to be'} better than a threshold on the cell "
-        )
-        yield f"{line}size: {METRICS[metric]} minus that of the size {difference}.", good
+        verdict = f"{'significantly' if good else 'not shown to be'} better than a threshold on the cell size"
+        yield f"The best model is {verdict}: {METRICS[metric]} minus that of the size {difference}.", good
     calibration = study.evaluation["trials"][name].get("calibration") or {}
     bounds = calibration.get("intervals", {}).get("slope")
     if bounds and bounds[1] < 1:
@@ -93,31 +91,21 @@ def warnings(study: Study) -> Iterator[str]:
         elif effective < FEW_SUBJECTS:
             few.append(f"{count:,} (effectively {effective:.1f}) of {name}")
     if few:
-        yield (
-            f"Few {study.interval_unit} were tested: {' and '.join(few)}. Where they differ in their number of images, "
-            "they tell less than their number; the metrics are uncertain, and so are their intervals."
-        )
+        yield f"Few {study.interval_unit} were tested: {' and '.join(few)}. Metrics and intervals are uncertain."
     data, splits, total = study.metrics["dataset"], study.metrics["splits"], len(study.trials)
     yield from property_warnings(data["file_properties"])
     if missing := study.metrics["missing"]:
-        yield (
-            f"This study is not finished; missing {len(missing)} of {total} models: {first_few(missing)}. Run the same "
-            "`alljax study` command again to train them."
-        )
+        names = first_few(missing)
+        yield f"Not finished: missing {len(missing)} of {total} models: {names}. Repeat the `alljax study` command."
     if failed := study.metrics["failed"]:
         yield f"{len(failed)} of {total} models failed: {first_few(failed)}. The errors are listed below the results."
     for name, split in splits.items():
         leaks = split["leaks"]
         if shared := [f"{what} of {leaks[key]:,}" for key, what in LEAKS.items() if leaks.get(key)]:
-            yield (
-                f"Leak in split {name}: the training images have {', '.join(shared)} of {leaks['test_images']:,} "
-                "held-out images."
-            )
+            count = f"{leaks['test_images']:,} held-out images"
+            yield f"Leak in split {name}: the training images have {', '.join(shared)} of {count}."
         if split["protocol"].get("selection_leaks"):
             yield f"Leak in split {name}: the selection of features was fitted to the held-out images, too."
     if any(split["protocol"]["leaky"] for split in splits.values()):
-        yield (
-            "A leaky split rewards recognizing subjects; expect worse results on new subjects. Where other models have "
-            "a split without a leak, those with one are ranked after them, however high their numbers."
-        )
+        yield "A leaky split rewards recognizing subjects: models with one are ranked after those without a leak."
     yield from (display_note(study, note) for note in data["notes"])

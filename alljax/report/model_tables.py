@@ -85,10 +85,8 @@ def data_section(study: Study) -> Section:
             f"{plural(protocol['repeats'], 'repeat')}; per fold {' and '.join(sizes)}."
         )
     if data["subjects"] and data["subjects"] != data["subject_names"]:
-        lines.append(
-            f"The {data['subject_names']:,} subject names belong to {plural(data['subjects'], 'subject')}: names that "
-            "share an identical image, or are documented as aliases, are merged."
-        )
+        merged = f"The {data['subject_names']:,} subject names belong to {plural(data['subjects'], 'subject')}"
+        lines.append(f"{merged}: names that share an identical image, or are documented as aliases, are merged.")
     lines.append(f"Source: {without_folders(data['source'])}; SHA-256 of the data {data['sha256'][:16]}.")
     rows, tested = [], study.metrics["trials"][study.ranking.best]["per_class"]
     for label, name, of_class in zip(study.classes, study.class_names, tested, strict=True):

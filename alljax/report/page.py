@@ -30,9 +30,9 @@ SETUP = "train.mode model.backbone train.optimizer train.epochs train.learning_r
 def sections(study: Study, effects: Sequence[Section], more: Sequence[Section]) -> list[Section]:
     """Returns the sections of the page in order: `effects` of settings come before the results, `more` after them."""
     results = (
-        "The last rows are baselines without a network or a cell: what a model must exceed. Click on a heading to "
-        "sort. Tables are also in tables/ (CSV, LaTeX, HTML), figures in figures/ (SVG, PNG)."
+        "The last rows are baselines: what a model must exceed. A click on a heading sorts. All tables are also in "
     )
+    results += "tables/ (CSV, LaTeX, HTML), all figures in figures/ (SVG, PNG)."
     tables = model_tables.results_table(study), model_tables.class_metrics_table(study)
     settings, sheet = study.settings(study.ranking.best), sheet_path(study)
     setup = ", ".join(f"{setting_name(key)} {setting_value(key, settings[key])}" for key in SETUP.split())
@@ -91,8 +91,7 @@ def _settings_section(study: Study) -> Section:
         without_folders(f"    {environment['command']}"),
         "This command, with the paths of the data and weights and another --workdir, repeats the study. The same data, "
         "weights, versions and kind of CPU give bitwise equal predictions; on a GPU the last digits can differ.",
-        "All settings are in config.json, those of each model in trials.json, the folds in split.csv, curves and "
-        "predictions of each model in trials/. Settings other than the defaults:",
+        "All settings are in config.json, those of each model in trials.json. Settings other than the defaults:",
         without_folders("\n".join(changed)),
         f"Weights: {'; '.join(weights) or 'none'}.",
         f"alljax {environment['alljax']} (Apache-2.0); {packages}; {', '.join(environment['devices'])}.",

@@ -174,7 +174,5 @@ def _choose_fonts(figure: matplotlib.figure.Figure) -> None:
                 text.set_fontfamily([*text.get_fontfamily(), font.name])
     if missing := "".join(sorted(lacking - _reported)):
         _reported.update(missing)
-        logging.warning(
-            f"no installed font has {missing[:20]}: install one (Noto Sans CJK, …), or PNG and JPEG figures have "
-            "boxes; report.html and SVG figures keep the text"
-        )
+        fix = "install one (Noto Sans CJK, …), or PNG and JPEG figures have boxes; SVG figures keep the text"
+        logging.warning(f"no installed font has {missing[:20]}: {fix}")

@@ -38,17 +38,15 @@ def power_table(study: Study, metric: str, difference: float, share: float, imag
             model, wanted = Value(f"{best} minus {other}"), Value(f"{difference:g} found by {share:.0%}")
         values = metric_value(name, found, "+" if other else ""), wanted, _number(needed), number_value("auc", reached)
         rows.append((model, *values, _number(power.subjects_needed(parts, goal, images))))
-        names = study.class_names if len(parts) > 1 else ["all classes"]
-        pairs = zip(names, parts, strict=True)
-        deviations = [f"{of} {part.between**0.5:.3f}, {part.within**0.5:.3f}" for of, part in pairs]
-        notes.append(f"{model}: {'; '.join(deviations)}.")
+        deviations = "; ".join(f"{part.between**0.5:.3f}, {part.within**0.5:.3f}" for part in parts)
+        notes.append(f"{model}: {deviations}.")
     unit = f"{study.interval_unit} per class" if len(parts) > 1 else study.interval_unit
     columns = ("model", METRICS[name], "goal", unit, "simulated", f"with {images} images each")
     explained = (
         f"{study.level:.0%} intervals. Images per subject as in this study, in the last column equally many. At least "
         f"{power.FEW_SUBJECTS} effective subjects per class. Simulated: mean half width, or share of significant "
         f"differences, in {power.ROUNDS} studies whose subjects are drawn from this study.",
-        "Standard deviation between subjects, and between images of a subject:",
+        "Standard deviation between subjects, and between images of a subject, of one class after the other:",
     )
     return Table("power", f"{study.interval_unit.capitalize()} needed", columns, rows, notes=(*explained, *notes))
 

@@ -99,8 +99,8 @@ def test_hostile_names_are_displayed_as_text(study_copy: Path) -> None:
     def change(metrics: Any) -> None:
         metrics["dataset"] |= {"class_names": [HOSTILE, "<i>ALL</i>"], "name": "<b>data</b>", "notes": ["<u>note</u>"]}
         metrics["failed"] = dict.fromkeys(metrics["trials"], "out of <s>memory</s>")
-        found = {"balanced_accuracy": 1, "values": {}}
-        metrics["dataset"]["file_properties"] = {"width": found, "<b>depth</b>": found}
+        found = {"balanced_accuracy": 1, "values": {HOSTILE: "<b>1</b>", "ALL": "2"}}
+        metrics["dataset"]["file_properties"] = {"width": found}
         for split in metrics["splits"].values():
             for baseline in split["baselines"].values():
                 baseline |= {"auc": None, "intervals": {"auc": [0, 1]}}
