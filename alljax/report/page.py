@@ -29,10 +29,8 @@ SETUP = "train.mode model.backbone train.optimizer train.epochs train.learning_r
 
 def sections(study: Study, effects: Sequence[Section], more: Sequence[Section]) -> list[Section]:
     """Returns the sections of the page in order: `effects` of settings come before the results, `more` after them."""
-    results = (
-        "The last rows are baselines: what a model must exceed. A click on a heading sorts. All tables are also in "
-    )
-    results += "tables/ (CSV, LaTeX, HTML), all figures in figures/ (SVG, PNG)."
+    results = "The last rows are baselines: what a model must exceed. A click on a heading sorts. Tables are also in "
+    results += "tables/ (CSV, LaTeX, HTML), figures in figures/ (SVG, PNG)."
     tables = model_tables.results_table(study), model_tables.class_metrics_table(study)
     settings, sheet = study.settings(study.ranking.best), sheet_path(study)
     setup = ", ".join(f"{setting_name(key)} {setting_value(key, settings[key])}" for key in SETUP.split())
