@@ -1,7 +1,6 @@
 """What each `alljax` command does: one function per verb, whose docstring is its help text.
 
-Subpackages are imported inside the functions, so that ``--help`` and errors in the arguments are fast.  This is the
-only module that knows all subpackages.
+Subpackages are imported inside the functions, so that ``--help`` and errors in the arguments are fast.
 """
 
 import argparse
@@ -15,14 +14,12 @@ from alljax.progress import show
 from alljax.training import distributed
 
 Options = argparse.Namespace
-
 Call = Callable[[Options], int | None]
 VERBS: dict[str, tuple[Call, str, str]] = {}
 """Function, arguments (keys of `cli.ARGUMENTS`) and example of each verb."""
 
 CONFIG = "--config --config.KEY --settings"
-RUN = f"{CONFIG} --workdir --resume --coordinator --processes --process --timeout"
-"""Arguments of commands with a config, and of `study` and `train`."""
+RUN = f"{CONFIG} --workdir --resume --coordinator --processes --process --timeout"  # of `study` and `train`
 
 
 def _verb(name: str, arguments: str, example: str) -> Callable[[Call], Call]:
@@ -50,8 +47,7 @@ def study(options: Options) -> int:
     def finish(study: Any) -> None:
         report.write_report(study.folder, paper.sections, lambda: results.open_records(options.settings))
 
-    several = interrupts.several_processes  # they would have to agree
-    new = options.dry_run or several or options.problems.errors
+    new = options.dry_run or interrupts.several_processes or options.problems.errors  # several would have to agree
     study = None if new else results.find_unchanged(options.settings, options.workdir)
     if study:
         finish(study)
@@ -99,19 +95,15 @@ def predict(options: Options) -> int:
 def evaluate(options: Options) -> int:
     """Evaluate a finished study again from its stored predictions, or on another labeled source; write its report."""
     from alljax.report import evaluation_sections, model_tables, report, tables
-    from alljax.study import assessment
+    from alljax.study import assessment, external, robustness
 
     study = assessment.evaluate_study(options.workdir)
     if options.robustness:
-        from alljax.study import robustness
-
         robustness.measure_robustness(options.workdir, options.trial, options.weights, options.images)
     if not options.source:
         report.write_report(options.workdir, paper.sections)
         model_tables.print_results(study)
         return 0
-    from alljax.study import external
-
     place = external.evaluate_source(options.workdir, options.trial, options.weights, options.source, options.classes)
     page = report.write_report(options.workdir, paper.sections)
     table, _ = evaluation_sections.external_test(study, place)

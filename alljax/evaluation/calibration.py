@@ -7,8 +7,7 @@ import numpy as np
 from alljax.evaluation.intervals import HeldOut, Jackknife, summarize
 from alljax.evaluation.metrics import losses
 
-BINS = 10
-"""Bins of the reliability diagram, with equally many images each."""
+BINS = 10  # of the reliability diagram, with equally many images each
 
 
 def calibration(test: HeldOut, level: float) -> dict[str, Any]:

@@ -72,10 +72,9 @@ class Ranking:
         """The difference of every other trial to the best one, best first.
 
         The best trial was chosen on the images that it is compared on, so an interval that is right for one pair is
-        too narrow. These intervals hold for all pairs of trials tested on the same images at once: their half width
-        is the standard deviation of the difference over the resamples times a quantile of the largest standardized
-        deviation of any pair in a resample (single-step max-T by the bootstrap; P. Westfall and S. Young,
-        Resampling-Based Multiple Testing, 1993).
+        too narrow. These hold for all pairs of trials tested on the same images at once: their half width is the
+        standard deviation of the difference over the resamples times a quantile of the largest standardized deviation
+        of any pair (single-step max-T; P. Westfall and S. Young, Resampling-Based Multiple Testing, 1993).
         """
         tested = {name: self.predictions(name) for name in self.order}
         values = {name: self.metrics["trials"][name][self.metric] for name in self.order}
@@ -123,9 +122,8 @@ def main_effect(levels: np.ndarray, ratios: np.ndarray) -> tuple[np.ndarray, flo
 def _resample(jackknife: Jackknife, without: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """Returns deviations of T metrics in resamples of the subjects of each class, (T, resamples).
 
-    To first order a metric changes by the same amount with every copy of a subject (B. Efron and R. Tibshirani, An
-    Introduction to the Bootstrap, 1993, section 20.4), which follows from the metrics without each subject, (T, K); the
-    variance is that of the jackknife.
+    To first order a metric changes by the same amount with every copy of a subject (Efron and Tibshirani, 1993, section
+    20.4), which follows from the metrics without each subject, (T, K); the variance is that of the jackknife.
     """
     generator, draws = np.random.default_rng(seed), np.zeros((len(without), resamples))
     for members in jackknife.strata:

@@ -1,14 +1,10 @@
-"""Confidence intervals of metrics: jackknife over subjects.
+"""Confidence intervals of metrics: jackknife over subjects, whose coverage is in `docs/intervals.md`.
 
 Images of one subject resemble each other, so subjects, not images, are the independent units. Each is left out in turn
 (B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11); the spread of these values gives the
-standard error, and Student's t with Satterthwaite's degrees of freedom its multiple. Subjects differ in their number of
-images, so the degrees of freedom are those of the effective number of subjects (L. Kish, Survey Sampling, 1965).
-Percentiles of a bootstrap over subjects cover the true value less often than stated, see `docs/intervals.md`.
-
-The sample is stratified by class: data sets like C-NMC fix how many patients and controls they include, so this number
-is not part of the noise, and neither is the share of each class among the images, which is held at the observed one.
-Thresholds are held fixed, and so are the trained models: no interval includes the variation over trainings.
+standard error, and Student's t with Satterthwaite's degrees of freedom, from the effective number of subjects (L. Kish,
+Survey Sampling, 1965), its multiple. The sample is stratified by class: numbers of subjects and shares of classes are
+held, and so are thresholds and trained models: no interval includes the variation over trainings.
 """
 
 from collections.abc import Mapping, Sequence
@@ -257,9 +253,5 @@ def evaluate(
 
 
 def effective_number(images: np.ndarray) -> float:
-    """Returns Kish's effective number of subjects, (Σm)²/Σm², from their numbers of images m, (K,); 0 without images.
-
-    It is the number of subjects with equally many images that gives as precise a mean, if images of the same subject
-    are alike.
-    """
+    """Returns Kish's effective number of subjects, (Σm)²/Σm², from their numbers of images m (K,); 0 without images."""
     return float(np.sum(images) ** 2 / np.sum(np.square(images))) if np.any(images) else 0.0

@@ -9,11 +9,9 @@ import numpy as np
 from alljax.evaluation.intervals import HeldOut, Jackknife
 from alljax.evaluation.metrics import ratio
 
+# What a threshold on the probability of class 1 has to reach.
 TARGETS = (("specificity", 0.9), ("specificity", 0.95), ("sensitivity", 0.9), ("sensitivity", 0.95))
-"""What a threshold on the probability of class 1 has to reach."""
-
-PREVALENCES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
-"""Shares of class 1 for which predictive values are computed; that of the tested images is added."""
+PREVALENCES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)  # that of the tested images is added
 
 
 def fit_threshold(positive: np.ndarray, scores: np.ndarray, target: str, value: float) -> float:

@@ -21,12 +21,12 @@ from absl import logging
 from alljax import files, interrupts, progress
 from alljax.errors import ConfigError, Stopped
 
+# Variables for number and index of processes, used if JAX_COORDINATOR_ADDRESS is set.
 NUMBERS = (
     ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"),
     ("JAX_NUM_PROCESSES", "JOB_COMPLETION_INDEX"),  # an indexed job of Kubernetes
     ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),  # Open MPI 5, in which JAX finds no coordinator
 )
-"""Variables for number and index of processes, used if JAX_COORDINATOR_ADDRESS is set."""
 
 _connected = False
 
@@ -85,8 +85,7 @@ def initialize(
     count, devices = jax.process_count(), jax.local_device_count()
     if jax.device_count() != count * devices:
         raise ConfigError(f"a process has {devices} of {jax.device_count()} devices; all {count} need the same number")
-    # Gloo, which connects CPU devices at first use, waits only 30 s for the others.  Later the processes may be out of
-    # step for longer, because each compiles its own programs, so the first collectives are run now.
+    # Gloo connects CPU devices at first use and waits only 30 s for others, which may later be compiling for longer.
     mesh = Mesh()
     mesh.gather(mesh.jit(jnp.sum, batch=0)(mesh.shard(np.ones(devices, np.float32))))
     any_process(False)

@@ -14,9 +14,7 @@ import jax
 from alljax.errors import ConfigError
 from alljax.files import write_errors, write_text
 
-LOGGERS = {"tensorboard": "tensorboardX", "wandb": "wandb", "mlflow": "mlflow"}
-"""The choices of ``train.loggers`` and the package that each needs."""
-
+LOGGERS = {"tensorboard": "tensorboardX", "wandb": "wandb", "mlflow": "mlflow"}  # ``train.loggers`` and its package
 Write = Callable[[int, Mapping[str, float]], Any]  # step and its metrics
 
 

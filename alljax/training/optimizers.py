@@ -50,10 +50,7 @@ def scale_by_adam() -> optax.GradientTransformation:
     `optax.scale_by_adam` adds ε to the corrected second moment (algorithm 1).
     """
 
-    def update(
-        gradients: optax.Updates, state: optax.ScaleByAdamState, params: optax.Params | None = None
-    ) -> tuple[optax.Updates, optax.ScaleByAdamState]:
-        del params
+    def update(gradients: Any, state: optax.ScaleByAdamState, params: Any = None) -> tuple[Any, optax.ScaleByAdamState]:
         steps = optax.safe_increment(state.count)
         mean = optax.tree.update_moment(gradients, state.mu, BETA_1, 1)
         square = optax.tree.update_moment_per_elem_norm(gradients, state.nu, BETA_2, 2)
@@ -125,16 +122,14 @@ def _by_path(
     """Returns an update whose state is one per parameter: those of `optax.partition` need all gradients."""
     update_of = {path: _scaled(config, hyperparameters, rate, group) for path, group in group_of.items()}
 
-    def init(params: optax.Params) -> dict[str, optax.OptState]:
+    def init(params: Any) -> dict[str, optax.OptState]:
         return {path: update_of[path].init(leaf) for path, leaf in params.items()}
 
-    def update(
-        gradients: optax.Updates, state: dict[str, optax.OptState], params: optax.Params | None = None
-    ) -> tuple[optax.Updates, dict[str, optax.OptState]]:
-        updates, state = dict(gradients), dict(state)
+    def update(gradients: Any, states: Any, params: Any = None) -> tuple[Any, dict[str, optax.OptState]]:
+        updates, states = dict(gradients), dict(states)
         for path, gradient in gradients.items():
-            updates[path], state[path] = update_of[path].update(gradient, state[path], (params or {})[path])
-        return updates, state
+            updates[path], states[path] = update_of[path].update(gradient, states[path], params[path])
+        return updates, states
 
     return optax.GradientTransformation(init, update)
 
