@@ -95,11 +95,11 @@ def predict(options: Options) -> int:
 def evaluate(options: Options) -> int:
     """Evaluate a finished study again from its stored predictions, or on another labeled source; write its report."""
     from alljax.report import evaluation_sections, model_tables, report, tables
-    from alljax.study import assessment, external, robustness
+    from alljax.study import assessment, external
 
     study = assessment.evaluate_study(options.workdir)
     if options.robustness:
-        robustness.measure_robustness(options.workdir, options.trial, options.weights, options.images)
+        external.measure_robustness(options.workdir, options.trial, options.weights, options.images)
     if not options.source:
         report.write_report(options.workdir, paper.sections)
         model_tables.print_results(study)

@@ -3,9 +3,10 @@
 import itertools
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas
 
 from alljax.data.archive import natural_sort
 from alljax.evaluation.calibration import calibration, scale
@@ -17,14 +18,9 @@ from alljax.evaluation.subjects import by_subject, ensemble
 from alljax.study import results, workdir
 from alljax.study.results import Study
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
 
 def evaluate_study(folder: Path) -> Study:
     """Writes evaluation.json, and subjects.csv where subjects are known, of a study, which is returned."""
-    import pandas
-
     study, trials, tables = results.read_study(folder), {}, []
     for name in study.metrics["trials"]:
         joint = ensemble(study.predictions(name).held_out, study.predictions(name).paths)
@@ -92,7 +88,7 @@ def _assess_trial(study: Study, name: str, joint: HeldOut, subjects: HeldOut | N
     return found
 
 
-def _groups(study: Study, joint: HeldOut, images: "DataFrame", sized: bool) -> dict[str, np.ndarray]:
+def _groups(study: Study, joint: HeldOut, images: pandas.DataFrame, sized: bool) -> dict[str, np.ndarray]:
     """Returns the name of the part that each image is in, by how the images are divided."""
     groups = {}
     if joint.folds is not None and folds_are_complete(joint.labels, joint.fold):
@@ -110,10 +106,8 @@ def _groups(study: Study, joint: HeldOut, images: "DataFrame", sized: bool) -> d
     return groups
 
 
-def _subjects_table(study: Study, name: str, joint: HeldOut, subjects: HeldOut) -> "DataFrame":
+def _subjects_table(study: Study, name: str, joint: HeldOut, subjects: HeldOut) -> pandas.DataFrame:
     """Returns one row per subject of a trial, predicted by the ensemble."""
-    import pandas
-
     classes = np.array(study.classes)
     _, unit, counts = np.unique(joint.subjects, return_inverse=True, return_counts=True)
     right = np.bincount(unit, joint.probabilities[0].argmax(1) == joint.labels)

@@ -103,17 +103,17 @@ def _measure_pipeline(job: Job, experiment: Experiment) -> tuple[float, int]:
     subjects = np.unique(np.array(experiment.subjects)[rows], return_inverse=True)[1]
     part = [Fold(0, 0, np.arange(len(rows)), np.arange(2))]
     (fold,) = make_fold_rows(config, labels, experiment.num_classes, part)
-    repeated, times, selected = np.mean([len(split.train) for split in splits]) / len(rows), [], features
+    repeated, selected = np.mean([len(split.train) for split in splits]) / len(rows), features
+    times = [time.perf_counter()]
     for iterations in (1, 1, 5):  # the first imports scikit-learn
-        times.append(time.perf_counter())
         if config.features.select:
             changed = configs.vary(config, {"features.iterations": iterations})
             _, selected = pipelines.select(changed, features, labels, subjects, fold)
-    times.append(time.perf_counter())
-    if not sweep.has_epochs(job.config):
-        pipelines.fit_estimators(config, selected, labels, fold, 1)
+        if not sweep.has_epochs(config):
+            pipelines.fit_estimators(config, selected, labels, fold, 1)
+        times.append(time.perf_counter())
     _, once, several = np.diff(times)
-    seconds = (once + time.perf_counter() - times[-1]) * repeated
+    seconds = once * repeated
     if salps:
         seconds += (config.features.iterations - 1) * max(several - once, 0) / 4
     return float(seconds * len(splits) / files.cpu_cores()), selected.shape[1]

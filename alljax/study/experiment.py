@@ -170,14 +170,12 @@ def open_experiment(
                 "evaluation.inner_folds of at least 2 and two training subjects per class"
             )
     notes += [inner_folds.note(parts, config) for parts in inner.values()]
-    known = dict.fromkeys(network.weights.source for network in networks.values() if network.weights.source)
     names = [dataset.name, Path(config.data.source).name]
     names += [f"{name} {Path(path).name}" for name, path, *_ in config.data.sources]
-    notes += [source.seen(*names) for source in known]
-    notes = [note for note in notes if note]
-    for note in notes:
+    notes += [network.weights.source.seen(*names) for network in networks.values() if network.weights.source]
+    dataset = replace(dataset, notes=(*dataset.notes, *filter(None, dict.fromkeys(notes))))
+    for note in filter(None, dict.fromkeys(notes)):
         logging.info(note)
-    dataset = replace(dataset, notes=(*dataset.notes, *notes))
     used = [trial for trial in frozen if trial.name not in skipped]
     sources = {trial.name: open_sources(trial.config, networks.get(trial.name)) for trial in used}
     extractor = FeatureExtractor(config, dataset, inspection.digests, itertools.chain.from_iterable(sources.values()))
@@ -200,12 +198,11 @@ def check_inputs(
             metric_writers.check(trial.config.train.loggers if trial.config.train.mode == "finetune" else ())
     with problems.collect():
         dataset = open_dataset(config.data, sweep.subsets(trials))
-        columns = [name for name in dataset.columns if name not in (*results.IMAGES, "red", "green", "blue")]
-        if unknown := set(config.evaluation.subgroups).difference(columns):
-            problems.errors.append(ConfigError(
-                f"evaluation.subgroups: {config.data.source} has no column {min(unknown)!r}; other columns than path, "
-                f"label, subject, … of a CSV are {first_few(columns) or 'absent'}"
-            ))  # fmt: skip
+        columns = {*dataset.columns} - {*results.IMAGES, "red", "green", "blue"}
+        if unknown := {*config.evaluation.subgroups} - columns:
+            has = f"its other columns than path, label, … are {first_few(sorted(columns)) or 'absent'}"
+            problem = f"evaluation.subgroups: {config.data.source} has no column {min(unknown)!r}; {has}"
+            problems.errors.append(ConfigError(problem))
         # Equal images, which may merge subjects, are not known yet: a study has at most these subjects.
         subjects = splits.merge_subjects(dataset.records, (), dataset.known_subjects)
         for split in {trial.split: trial.config for trial in trials}.values():

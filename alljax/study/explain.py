@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
+import pandas
 from absl import logging
 from PIL import Image
 from scipy.special import logit
@@ -23,9 +24,6 @@ from alljax.study import results, workdir
 from alljax.study.ensemble import CombinedEnsemble, Ensemble, Member, open_ensemble
 from alljax.training.attribution import GRID, Explainer, occlusion_map
 from alljax.training.feature_extraction import FeatureExtractor, image_reader
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 METHODS = {"grad_cam": "Grad-CAM", "occlusion": "occlusion"}
 """Maps of an `Attribution`, and the names of the methods."""
@@ -69,15 +67,13 @@ class Explanation:
     class_names: list[str]
     dataset: Dataset  # the images that could be read
     images: list[ExplainedImage]
-    tables: "dict[str, DataFrame]"  # by file name
+    tables: dict[str, pandas.DataFrame]  # by file name
     findings: list[str]  # one line each
     training: Dataset | None = None  # None where the images of the study cannot be read
 
 
 def explain(folder: Path, trial: str, weights: str, images: Sequence[Path], class_name: str = "") -> Explanation:
     """Explains a class (by default the predicted one) of images with a trial: see `open_unlabeled`, `open_ensemble`."""
-    import pandas
-
     ensemble = open_ensemble(folder, trial, weights)
     study, config = ensemble.study, ensemble.config
     if isinstance(ensemble, CombinedEnsemble):
@@ -171,7 +167,7 @@ def _explain_image(
     return maps, correlations
 
 
-def _findings(tables: "dict[str, DataFrame]") -> list[str]:
+def _findings(tables: dict[str, pandas.DataFrame]) -> list[str]:
     """Returns what the maps show, and whether they pass the check of Adebayo et al. (2018, arXiv 1810.03292)."""
     table, findings = tables["images"], []
     known = table[table["cell_area"].notna()]
@@ -195,8 +191,6 @@ def _findings(tables: "dict[str, DataFrame]") -> list[str]:
 
 def _compare(found: Explanation, ensemble: Ensemble, queries: np.ndarray, pixels: Sequence[str]) -> None:
     """Adds the nearest training images (none is the image itself), a map of the features and the subject probe."""
-    import pandas
-
     study, config, sources, network = ensemble.study, ensemble.config, ensemble.sources, ensemble.network
     if network and not ensemble.frozen:  # stored under the hash of the parameters
         sha256 = files.sha256(workdir.trial_folder(study.folder, ensemble.trial) / workdir.PARAMETERS)

@@ -1,7 +1,4 @@
-"""Inner folds: the training rows of each fold divided again, into folds that are trained and tested in the same way.
-
-Thresholds, the temperature and the choice among trials follow from their predictions, without the fold's test images.
-"""
+"""Inner folds: the training rows of each fold divided again, to fit thresholds and temperature and to choose a trial."""
 
 import itertools
 from collections.abc import Sequence
@@ -36,13 +33,12 @@ def divide(folds: Sequence[Fold], labels: np.ndarray, subjects: Sequence[str], c
 def note(inner: Inner, config: ConfigDict) -> str:
     """Returns a message about folds with fewer inner folds than requested; empty if there are none."""
     requested, counts = config.evaluation.inner_folds, [len(parts) for parts in inner]
-    if requested < 2 or min(counts) == requested:
-        return ""
     few = sum(count < requested for count in counts)
-    effect = "" if min(counts) else "; thresholds are then fitted to the other folds"
+    if requested < 2 or not few:
+        return ""
     return (
         f"{few} of {plural(len(counts), 'fold')} with fewer than evaluation.inner_folds={requested} inner folds (at "
-        f"least {min(counts)}), because a class has too few subjects to train on{effect}"
+        f"least {min(counts)}), because a class has too few subjects to train on"
     )
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas
 from absl import logging
 from flax.traverse_util import flatten_dict
 
@@ -21,10 +22,6 @@ from alljax.study.sweep import Trial
 from alljax.study.trials import Outcome
 from alljax.training import checkpoints, classifiers
 from alljax.training.head_training import FoldOutcome
-from alljax.training.network import Network
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 COMPARED = ("accuracy", "macro_recall", "macro_f1", "auc")
 """Metrics in which a model is compared with the size threshold."""
@@ -32,8 +29,6 @@ COMPARED = ("accuracy", "macro_recall", "macro_f1", "auc")
 
 def write_experiment(folder: Path, experiment: Experiment) -> None:
     """Writes images.csv, split.csv (with a column ``split`` if there are several), metrics.json of finished trials."""
-    import pandas
-
     tables, dataset = [], experiment.dataset
     for name, division in experiment.divisions.items():
         rows = splits.split_rows(division.folds, dataset.records, experiment.subjects, dataset.classes)
@@ -65,7 +60,9 @@ def write_trial(folder: Path, trial: Trial, experiment: Experiment, outcome: Out
     if not trial.members:
         network, masked = experiment.networks.get(trial.name), trial.config.preprocessing.cell == "masked"
         about = {"weights": network.describe() if network else None, "seconds": outcome.seconds, "masked": masked}
-        about["parameters"] = _parameter_count(network, outcome)
+        trained, no_head = flatten_dict(outcome.folds[0].params, sep="/"), ("params/backbone/", "batch_stats/")
+        of_head = sum(leaf[0].size for name, leaf in trained.items() if not name.startswith(no_head))
+        about["parameters"] = of_head + (network.parameter_count if network else 0)  # up to its stage
         written = _write_checkpoint(here, trial, experiment, outcome) if trial.config.study.checkpoints else []
     tables = _tables(trial, experiment, outcome)
     for name, table in tables.items():
@@ -75,29 +72,20 @@ def write_trial(folder: Path, trial: Trial, experiment: Experiment, outcome: Out
     workdir.record(here, ["metrics.json", *tables, *written])
 
 
-def _parameter_count(network: Network | None, outcome: Outcome) -> int:
-    """Returns the number of parameters of the backbone up to its stage, and of a head in JAX."""
-    trained = flatten_dict(outcome.folds[0].params, sep="/")
-    other = "params/backbone/", "batch_stats/"  # of fine-tuned networks
-    of_backbone = network.parameter_count if network else 0
-    return of_backbone + sum(leaf[0].size for name, leaf in trained.items() if not name.startswith(other))
-
-
 def _write_checkpoint(folder: Path, trial: Trial, experiment: Experiment, outcome: Outcome) -> list[str]:
     """Writes what `open_ensemble` reads into ``checkpoint/``; returns the names of the files."""
-    arrays = {}
-    if params := {str(fold): run.params for fold, run in enumerate(outcome.folds) if run.params}:
-        arrays[workdir.PARAMETERS] = params
-    if trial.config.features.select and trial.config.train.mode == "frozen":
-        arrays[workdir.SELECTIONS] = {str(fold): run.selection.arrays for fold, run in enumerate(outcome.folds)}
+    params = {str(fold): run.params for fold, run in enumerate(outcome.folds) if run.params}
+    selections = {str(fold): run.selection.arrays for fold, run in enumerate(outcome.folds) if run.selection}
+    arrays = {workdir.PARAMETERS: params} if params else {}
+    if selections:
+        arrays[workdir.SELECTIONS] = selections
     if trial.config.train.mode == "frozen":
         features = experiment.extractor.load(*experiment.sources[trial.name])
         rows = np.unique(np.concatenate([fold.train for fold in experiment.folds(trial)]))
         arrays[workdir.TRAINING_FEATURES] = novelty.training_features(features, np.array(experiment.subjects), rows)
     for name, content in arrays.items():
         checkpoints.save_arrays(folder / name, content)
-    estimators = [estimator for run in outcome.folds for estimator in run.estimators]
-    if estimators:
+    if estimators := [estimator for run in outcome.folds for estimator in run.estimators]:
         classifiers.save(folder / workdir.ESTIMATORS, estimators)
     return [*arrays, *([workdir.ESTIMATORS] if estimators else ())]
 
@@ -188,10 +176,8 @@ def _summarize(trial: Trial, experiment: Experiment, outcome: Outcome) -> dict[s
     }  # fmt: skip
 
 
-def _tables(trial: Trial, experiment: Experiment, outcome: Outcome) -> "dict[str, DataFrame]":
+def _tables(trial: Trial, experiment: Experiment, outcome: Outcome) -> dict[str, pandas.DataFrame]:
     """Returns the tables of a trial that have rows, by file name; inner folds are predicted with the first seed."""
-    import pandas
-
     histories, predictions, inner, seed = [], [], [], trial.config.seed
     for fold, run in zip(experiment.folds(trial), outcome.folds, strict=True):
         for index, probabilities in enumerate(run.probabilities[:, : len(fold.test)]):
@@ -211,10 +197,8 @@ def _tables(trial: Trial, experiment: Experiment, outcome: Outcome) -> "dict[str
 
 def _predictions(
     experiment: Experiment, fold: splits.Fold, probabilities: np.ndarray, place: dict[str, int]
-) -> "DataFrame":
+) -> pandas.DataFrame:
     """Returns a row per test image of a fold with its probabilities (n, C)."""
-    import pandas
-
     classes, records = np.array(experiment.dataset.classes), experiment.dataset.records
     columns = {
         "path": [records[row].path for row in fold.test],

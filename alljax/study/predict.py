@@ -5,9 +5,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas
 from absl import logging
 from ml_collections import ConfigDict
 
@@ -26,9 +27,6 @@ from alljax.study.experiment import open_images
 from alljax.study.exports import with_weight_file
 from alljax.training.feature_extraction import FeatureExtractor, open_sources
 from alljax.training.network import open_networks
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 CHUNK = 128
 """Images that are inspected, predicted and written together."""
@@ -92,10 +90,10 @@ def _unfinished(out: Path, models: Sequence[Ensemble], source: Dataset) -> tuple
     return part, len(complete) - 1
 
 
-def _predict(models: Sequence[Ensemble], trained: set[str], chunk: Dataset, update: progress.Update) -> "DataFrame":
+def _predict(
+    models: Sequence[Ensemble], trained: set[str], chunk: Dataset, update: progress.Update
+) -> pandas.DataFrame:
     """Returns the rows of the CSV for a few images."""
-    import pandas
-
     found, errors = inspection.map_images(chunk, inspection.properties, "")
     update(len(errors) * len(models))
     warnings = {path: f"{UNREADABLE}{' '.join(reason.split())}" for path, reason in errors.items()}
@@ -123,11 +121,11 @@ def _scores(model: Ensemble, dataset: Dataset, update: progress.Update) -> np.nd
     parts, temperature = [], model.result["temperature"]
     for probabilities, features in model.predict(dataset):
         calibrated = scale(probabilities, temperature) if temperature else np.full_like(probabilities, np.nan)
-        distances = np.full((probabilities.shape[1], 2), np.nan)
+        distances = np.full((len(features), 2), np.nan)
         if model.frozen:
             distances = np.stack(novelty.distances(model.training_features, features), axis=1)
         parts.append(np.hstack([probabilities.mean(0), calibrated.mean(0), distances]))
-        update(len(distances))
+        update(len(features))
     return np.concatenate(parts)
 
 
@@ -144,8 +142,6 @@ def _warnings(models: Sequence[Ensemble], trained: set[str], found: dict[str, An
 
 def _summarize(out: Path, classes: Sequence[str]) -> tuple[list[str], int]:
     """Writes the CSV of subjects; returns lines about both, and the number of images that cannot be read."""
-    import pandas
-
     texts, numbers = dict.fromkeys(("subject", "warnings"), str), [f"prob_{name}" for name in classes]
     empty = {name: [""] for name in numbers}
     table = pandas.read_csv(out, usecols=[*texts, *numbers], dtype=texts, keep_default_na=False, na_values=empty)
@@ -173,12 +169,8 @@ def write_features(config: ConfigDict, out: Path) -> tuple[Dataset, int]:
     dataset, inspected = open_images(config)
     sources = open_sources(config, networks[0] if networks else None)
     features = FeatureExtractor(config, dataset, inspected.digests).load(*sources)
-    arrays: dict[str, Any] = {
-        "features": features,
-        "paths": np.array([record.path for record in dataset.records]),
-        "labels": np.array([record.label for record in dataset.records], np.int32),
-        "subjects": np.array([record.subject for record in dataset.records]),
-    }
+    labels = np.array([record.label for record in dataset.records], np.int32)
+    paths, subjects = ([getattr(record, name) for record in dataset.records] for name in ("path", "subject"))
     with files.atomic_write(out) as file:
-        np.savez(file, **arrays)
+        np.savez(file, features=features, paths=paths, labels=labels, subjects=subjects)
     return dataset, features.shape[1]

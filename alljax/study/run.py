@@ -30,15 +30,9 @@ def run_study(
 ) -> Study | None:
     """Trains and evaluates every trial that is not finished; one that fails does not stop the others.
 
-    Args:
-        config: from `alljax.config.load`.
-        folder: the working directory.
-        shard: i and n: only the trainings i, i + n, …; the shard that finds all trials finished summarizes them.
-        force: unfinished runs may continue with another config.
-        finish: called with the study before failed trials raise an error.
-        problems: errors in settings, which are raised together with those of folder, source and weights.
-
-    Returns the study; None where trials of other shards are missing, and in all processes but the primary one.
+    Of shard (i, n) only the trainings i, i + n, …; with `force` unfinished runs may continue with another config.
+    `finish` is called with the study before failed trials raise an error, `problems` are raised with those of the inputs.
+    Returns None where trials of other shards are missing, and in all processes but the primary one.
     """
     distributed.check_shared(folder)
     trials, experiment = open_study(config, folder, shard, force, problems or Problems(), download=True)

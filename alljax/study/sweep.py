@@ -163,12 +163,12 @@ def _combined(config: ConfigDict, trials: Sequence[Trial]) -> list[Trial]:
 def jobs(trials: Sequence[Trial], shard: tuple[int, int] = (0, 1), finished: Collection[str] = ()) -> list[Job]:
     """Returns the jobs of a study without `finished` trials; of shard (i, n) only the jobs i, i + n, ….
 
-    Frozen trials that differ in ``train.epochs`` only are prefixes of one training, unless the schedule depends on it.
+    Heads that differ in ``train.epochs`` only are prefixes of one training, unless the schedule depends on it.
     """
     grouped: dict[str, list[Trial]] = {}
     for trial in sorted((one for one in trials if not one.members), key=lambda trial: trial.config.train.epochs):
         train = trial.config.train
-        shared = train.mode == "frozen" and train.schedule != "cosine"
+        shared = train.mode == "frozen" and has_epochs(trial.config) and train.schedule != "cosine"
         settings = configs.flatten(trial.config) | {"train.epochs": 0, "model.label": ""}
         grouped.setdefault(repr(settings) if shared else trial.name, []).append(trial)
     trainings = [*grouped.values()][shard[0] :: shard[1]]

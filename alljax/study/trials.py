@@ -48,6 +48,7 @@ class Outcome:
 def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[Trial, Outcome | ConfigError]]:
     """Yields the trials of a job, of the study in `folder`, with their outcome, or an error if a head's loss is NaN."""
     first, labels, num_classes = job.trials[0], experiment.labels, experiment.num_classes
+    has_epochs = sweep.has_epochs(job.config)
     features: Any = experiment.features(first) if job.frozen else experiment.images(first)
     subjects = np.unique(experiment.subjects, return_inverse=True)[1]
     sequence = sequence_of(job.config, experiment.sources[first.name]) if job.frozen else None
@@ -69,10 +70,13 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
         if job.config.features.select:
             note = functools.partial(update, 0)
             selection, selected = pipelines.select(job.config, features, labels, subjects, fold, note)
-        if not sweep.has_epochs(job.config):
-            found = _fit_estimators(job, selected, labels, fold, show_fold)
-        else:
+        if has_epochs:
             found = _fit_heads(job, selected, sequence, labels, fold, show_fold)
+        else:  # of an inner fold an estimator of the first seed
+            seeds = job.config.study.seeds if fold.validation_count else 1
+            found = [pipelines.fit_estimators(job.config, selected, labels, fold, seeds)]
+            right = found[0].probabilities.argmax(2) == labels[fold.test[: fold.test_count]]
+            show(number, job.config.train.epochs * seeds, float(right.mean()))
         return [outcome._replace(selection=selection) for outcome in found]
 
     def show(number: int, epochs: int, accuracy: float) -> None:
@@ -82,7 +86,7 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
         mean = np.mean([*accuracies.values()])
         return update(epochs, f"{subset} accuracy {mean:.3f} (mean of {plural(len(accuracies), 'fold')})")
 
-    kind = "heads" if sweep.has_epochs(job.config) else "classifiers"
+    kind = "heads" if has_epochs else "classifiers"
     with progress.bar(f"{kind} {job.name}", total if job.frozen else 0, "epochs") as update:
         if not job.frozen:
             tuner = FineTuner(job.config, experiment.networks[first.name], num_classes, make_mesh(job.config))
@@ -95,14 +99,14 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
                 for trial, outcome in zip(job.trials, of_trials, strict=True):
                     if not fold.validation_count:
                         inner[trial.name].append(outcome.probabilities[0, : fold.test_count])
-                    if job.frozen and sweep.has_epochs(job.config) and (error := _diverged(trial, fold, outcome)):
+                    if has_epochs and (error := _diverged(trial, fold, outcome)):
                         errors.setdefault(trial.name, error)
                 if len(errors) == len(job.trials):
                     break
-    if not sweep.has_epochs(job.config):
-        fitted_once = [of_trials[0] for of_trials in outcomes]
-        calibrated, of_parts = pipelines.calibrate(fitted_once, inner[first.name], divided, labels)
-        outcomes, inner = [[each] * len(job.trials) for each in calibrated], dict.fromkeys(inner, of_parts)
+    if not has_epochs:
+        scored = [outcome for (outcome,) in outcomes]
+        calibrated, inner[first.name] = pipelines.calibrate(scored, inner[first.name], divided, labels)
+        outcomes = [[outcome] for outcome in calibrated]
     for trial, of_trial in zip(job.trials, zip(*outcomes, strict=True), strict=True):
         yield trial, errors.get(trial.name) or Outcome(of_trial, inner[trial.name], seconds)
 
@@ -151,17 +155,6 @@ def _fit_heads(
     if inner or not job.config.study.checkpoints:  # large heads of many folds would fill the memory
         outcomes = [outcome._replace(params={}) for outcome in outcomes]
     return outcomes
-
-
-def _fit_estimators(
-    job: Job, features: Any, labels: np.ndarray, fold: FoldRows, show: Callable[[int, float], None]
-) -> list[FoldOutcome]:
-    """Fits the estimators of a job to a fold, to an inner fold that of the first seed; their outcome is that of all."""
-    seeds = job.config.study.seeds if fold.validation_count else 1
-    outcome = pipelines.fit_estimators(job.config, features, labels, fold, seeds)
-    right = outcome.probabilities.argmax(2) == labels[fold.test[: fold.test_count]]
-    show(job.config.train.epochs * seeds, float(right.mean()))
-    return [outcome] * len(job.trials)
 
 
 def _fit_networks(tuner: FineTuner, images: ImageReader, fold: FoldRows, folder: Path) -> list[FoldOutcome]:

@@ -1,7 +1,4 @@
-"""Reads and writes the files of a work folder; all errors are `WorkdirError`s.
-
-Files are compared with the ``checksums.json`` of their study or trial when they are read; links are refused.
-"""
+"""Reads and writes the files of a work folder, which are compared with ``checksums.json``; links are refused."""
 
 import contextlib
 import json
@@ -52,10 +49,8 @@ def check_folder(workdir: Path) -> None:
     """Raises `WorkdirError` if a folder is no work folder of a study, has links, or the layout of an old version."""
     check_links(workdir)
     if not any((workdir / name).is_file() for name in (CHECKSUMS, "trials.json")):
-        raise WorkdirError(
-            f"{workdir} is not the --workdir of an alljax study: it has no trials.json, which earlier versions did not "
-            "write; choose another --workdir"
-        )
+        reason = "it has no trials.json, which earlier versions did not write"
+        raise WorkdirError(f"{workdir} is not the --workdir of an alljax study: {reason}; choose another --workdir")
 
 
 def check_links(workdir: Path) -> None:

@@ -75,7 +75,7 @@ def test_columns_of_a_csv_are_subgroups(images: Path, tmp_path: Path, run: Run, 
     (images / "list.csv").write_text("\n".join(["path,label,subject,Site", *lines]))
     words = "study", *SMALL, f"--config.data.source={images / 'list.csv'}", f"--workdir={tmp_path / 'run'}"
     line = refused(*words, "--config.evaluation.subgroups=hospital")
-    assert "no column 'hospital'; other columns than path, label, subject, … of a CSV are Site" in line
+    assert "no column 'hospital'; its other columns than path, label, … are Site" in line
     assert run(*words, "--config.evaluation.subgroups=Site")[0] == 0
     found = json.loads((tmp_path / "run/evaluation.json").read_text())["trials"][TRIAL]
     assert [(part["name"], part["images"]) for part in found["subgroups"]["Site"]] == [("north", 10), ("not given", 6)]

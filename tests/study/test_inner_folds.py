@@ -50,7 +50,7 @@ def test_too_few_subjects_of_a_class(
     assert study.inner_predictions("efficientnet_lite0-adam") is None
     note = (
         "2 of 2 folds with fewer than evaluation.inner_folds=3 inner folds (at least 0), because a class has too few "
-        "subjects to train on; thresholds are then fitted to the other folds"
+        "subjects to train on"
     )
     assert note in messages
     assert note in study.metrics["dataset"]["notes"]
