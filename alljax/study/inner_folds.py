@@ -1,4 +1,4 @@
-"""Inner folds: the training rows of each fold divided again, to fit thresholds and temperature and to choose a trial."""
+"""Inner folds: the training rows of each fold divided again, for thresholds, temperature, choice of a trial."""
 
 import itertools
 from collections.abc import Sequence

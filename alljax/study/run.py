@@ -31,7 +31,7 @@ def run_study(
     """Trains and evaluates every trial that is not finished; one that fails does not stop the others.
 
     Of shard (i, n) only the trainings i, i + n, …; with `force` unfinished runs may continue with another config.
-    `finish` is called with the study before failed trials raise an error, `problems` are raised with those of the inputs.
+    `finish` is called with the study before failed trials raise an error; `problems` are raised with those of inputs.
     Returns None where trials of other shards are missing, and in all processes but the primary one.
     """
     distributed.check_shared(folder)
