@@ -152,24 +152,20 @@ def open_experiment(
     subjects = splits.merge_subjects(dataset.records, inspection.pixels, dataset.known_subjects)
     labels = np.array([record.label for record in dataset.records], np.int32)
     divisions: dict[str, Division] = {}
+    inner: dict[str, Inner] = {}
     notes: list[str] = []
-    for trial in trials:
-        if trial.split not in divisions:
-            divisions[trial.split] = _divide(dataset, inspection, subjects, labels, trial.config)
-            if trial.config.split.protocol == "official_folds":
-                notes.append(splits.reassigned(dataset, subjects, config.data.subset))
+    for split, of_split in {trial.split: trial.config for trial in trials}.items():
+        divisions[split] = _divide(dataset, inspection, subjects, labels, of_split)
+        if of_split.split.protocol == "official_folds":
+            notes.append(splits.reassigned(dataset, subjects, config.data.subset))
     frozen = [trial for trial in trials if trial.config.train.mode == "frozen"]
-    inner = {
-        split: inner_folds.divide(divisions[split].folds, labels, subjects, of_split)
-        for split, of_split in {trial.split: trial.config for trial in frozen}.items()
-    }
+    for split, of_split in {trial.split: trial.config for trial in frozen}.items():
+        inner[split] = inner_folds.divide(divisions[split].folds, labels, subjects, of_split)
+        notes.append(inner_folds.note(inner[split], config))
     for trial in frozen:
         if trial.config.classifier.name == "svm" and not all(inner[trial.split]):
-            raise ConfigError(
-                f"{trial.name}: classifier.name=svm has no probabilities without inner folds in each fold; they need "
-                "evaluation.inner_folds of at least 2 and two training subjects per class"
-            )
-    notes += [inner_folds.note(parts, config) for parts in inner.values()]
+            needs = "evaluation.inner_folds above 1 and two training subjects per class"
+            raise ConfigError(f"{trial.name}: svm has no probabilities without inner folds, which need {needs}")
     names = [dataset.name, Path(config.data.source).name]
     names += [f"{name} {Path(path).name}" for name, path, *_ in config.data.sources]
     notes += [network.weights.source.seen(*names) for network in networks.values() if network.weights.source]
@@ -179,9 +175,8 @@ def open_experiment(
     used = [trial for trial in frozen if trial.name not in skipped]
     sources = {trial.name: open_sources(trial.config, networks.get(trial.name)) for trial in used}
     extractor = FeatureExtractor(config, dataset, inspection.digests, itertools.chain.from_iterable(sources.values()))
-    return Experiment(
-        config, dataset, inspection, subjects, labels, networks, sources, divisions, inner, extractor, skipped
-    )
+    of_images = config, dataset, inspection, subjects, labels
+    return Experiment(*of_images, networks, sources, divisions, inner, extractor, skipped)
 
 
 def check_inputs(

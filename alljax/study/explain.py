@@ -103,10 +103,9 @@ def explain(folder: Path, trial: str, weights: str, images: Sequence[Path], clas
             rows += [row | {"path": record.path} for row in correlations]
             update(1)
     classes = np.array(study.classes)
-    table = pandas.DataFrame([image.shares for image in explained])
-    table.insert(0, "path", [image.path for image in explained])
-    table.insert(1, "predicted", classes[probabilities.argmax(1)])
-    table.insert(2, "explained", classes[labels])
+    table = pandas.DataFrame({"path": [image.path for image in explained]})
+    table["predicted"], table["explained"] = classes[probabilities.argmax(1)], classes[labels]
+    table = table.join(pandas.DataFrame([image.shares for image in explained]))
     table[[f"prob_{name}" for name in classes]] = probabilities
     table["in_training"] = pandas.Series(inspection.pixels).isin(study.training_images["pixels"])
     by_class = table.groupby("explained")[list(explained[0].shares)]

@@ -44,17 +44,13 @@ def check(folder: Path, given: Settings, force: bool) -> None:
         workdir.check_folder(folder)
     stored = stored_trials(folder) if _is_used(folder) else {}
     if stored and (lines := changes(stored, given)) and not force:
-        raise WorkdirError(
-            f"{folder} holds another study ({first_few(lines)}); choose another --workdir, remove it, or continue the "
-            "unfinished runs with --resume=force"
-        )
+        ways = "choose another --workdir, remove it, or continue the unfinished runs with --resume=force"
+        raise WorkdirError(f"{folder} holds another study ({first_few(lines)}); {ways}")
     for name, config in stored.items():
         trial = workdir.trial_folder(folder, name)
         if _results(trial) and (lines := changes({name: config}, {name: given.get(name, config)})):
-            raise WorkdirError(
-                f"{trial} holds finished runs of another config ({first_few(lines)}); remove it to train this trial "
-                "again, or choose another --workdir"
-            )
+            ways = "remove it to train this trial again, or choose another --workdir"
+            raise WorkdirError(f"{trial} holds finished runs of another config ({first_few(lines)}); {ways}")
 
 
 def claim(
@@ -109,10 +105,8 @@ def stored_trials(folder: Path) -> dict[str, dict[str, Any]]:
     if folder / "trials.json" not in workdir.damaged(folder, ["trials.json"], content=True):
         return workdir.read_trials(folder, verified=False)
     if workdir.damaged(folder, ["config.json"], content=True):
-        raise WorkdirError(
-            f"trials.json and config.json in {folder} are missing or damaged; restore one of them from a copy, or "
-            "choose another --workdir"
-        )
+        ways = "restore one of them from a copy, or choose another --workdir"
+        raise WorkdirError(f"trials.json and config.json in {folder} are missing or damaged; {ways}")
     config = workdir.read_json(folder / "config.json")
     return settings(sweep.expand(configs.vary(configs.default_config(), config)), config["data.classes"])
 

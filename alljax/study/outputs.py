@@ -41,13 +41,11 @@ def write_experiment(folder: Path, experiment: Experiment) -> None:
         "subject": experiment.subjects,
         "label": [dataset.classes[record.label] for record in dataset.records],
         "area": experiment.inspection.areas,
-        **dict(zip(("red", "green", "blue"), experiment.inspection.colors.T, strict=True)),
         "pixels": experiment.inspection.pixels,
-        **{
-            name: [dataset.columns[name][record.path] for record in dataset.records]
-            for name in experiment.config.evaluation.subgroups
-        },
     })  # fmt: skip
+    images[["red", "green", "blue"]] = experiment.inspection.colors
+    for name in experiment.config.evaluation.subgroups:
+        images[name] = [dataset.columns[name][record.path] for record in dataset.records]
     contents = {"images.csv": images, "split.csv": pandas.concat(tables)}
     workdir.write_study(folder, {name: workdir.to_csv(table) for name, table in contents.items()})
     results.summarize_study(folder, experiment.description)
@@ -149,8 +147,8 @@ def _read(here: Sequence[Path], file: str, sizes: Sequence[int], experiment: Exp
 
 def _summarize(trial: Trial, experiment: Experiment, outcome: Outcome) -> dict[str, Any]:
     """Returns the metrics over all test images: means over seeds, with their intervals."""
-    rules = experiment.divisions[trial.split].baselines
-    tested = [len(fold.test) for fold in experiment.folds(trial)]
+    rules, folds = experiment.divisions[trial.split].baselines, experiment.folds(trial)
+    tested = [len(fold.test) for fold in folds]
     runs = [run.probabilities[:, :count] for run, count in zip(outcome.folds, tested, strict=True)]
     test = replace(rules["majority"], probabilities=np.concatenate(runs, axis=1), scores=None)
     config, subjects = trial.config, Jackknife.of(test)
@@ -163,16 +161,13 @@ def _summarize(trial: Trial, experiment: Experiment, outcome: Outcome) -> dict[s
     for label, of_class in enumerate(model["per_class"]):
         of_class["subjects"] = subjects.subjects[label]
         of_class["effective_subjects"] = subjects.effective[label]
-    repeats = np.repeat([fold.repeat for fold in experiment.folds(trial)], tested)
-    return model | {
+    repeats = np.repeat([fold.repeat for fold in folds], tested)
+    divided, of_seed = experiment.inner_folds.get(trial.split, ()), [of_fold[0] for of_fold in runs]
+    return model | inner_folds.tune(folds, divided, outcome.inner, of_seed, experiment.labels) | {
         "spread": {"folds": spread(test, test.fold), "repeats": spread(test, repeats)},
         "size_improvement": improvement,
         "interval_unit": experiment.interval_unit,
         "level": level,
-        **inner_folds.tune(
-            experiment.folds(trial), experiment.inner_folds.get(trial.split, ()), outcome.inner,
-            [of_fold[0] for of_fold in runs], experiment.labels,
-        ),
     }  # fmt: skip
 
 

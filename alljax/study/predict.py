@@ -76,10 +76,8 @@ def _unfinished(out: Path, models: Sequence[Ensemble], source: Dataset) -> tuple
         key.append(files.sha256(trial / workdir.CHECKSUMS))
     name = f".{out.name}.{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.part"
     if others := [path for path in out.parent.glob(f".{out.name}.*.part") if path.name != name]:
-        raise WorkdirError(
-            f"{others[0]} has unfinished predictions of another model or of other images; repeat the command that it "
-            "is from, remove it, or choose another --out"
-        )
+        ways = "repeat the command that it is from, remove it, or choose another --out"
+        raise WorkdirError(f"{others[0]} has unfinished predictions of another model or of other images; {ways}")
     part = out.with_name(name)
     *complete, _ = part.read_bytes().split(b"\n") if part.is_file() else [b""]
     if len(complete) < 2:  # no row below the header

@@ -96,10 +96,8 @@ def open_study(
     with problems.collect():
         networks = {(trial.config.model.backbone, trial.config.model.stage) for trial in trials}
         if trials and config.study.compare == "paper" and len(networks) < 2:
-            raise ConfigError(
-                f"study.compare={config.study.compare} compares two networks with those of the paper, and this study "
-                "has one; vary model.backbone (or model.stage), or leave study.compare empty"
-            )
+            ways = "vary model.backbone (or model.stage), or leave study.compare empty"
+            raise ConfigError(f"study.compare=paper compares two networks with the paper's, this study has one; {ways}")
     return trials, open_experiment(config, [trial for trial in trials if not trial.members], problems, download)
 
 
