@@ -90,7 +90,6 @@ def open_study(
     with problems.collect():
         trials = sweep.expand(config)
         identity.check(folder, identity.settings(trials), force)
-    with problems.collect():
         if distributed.is_primary():
             identity.check_free(folder, shard)
     with problems.collect():
