@@ -42,10 +42,7 @@ SHARED = {"subject": "the subject", "image": "the same image", "similar": "a sim
 
 
 def verify(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Decodes every image of a source and returns what is missing or wrong (`PROBLEMS`), ready for JSON.
-
-    `overrides` are words of the command line (``--config.data.classes=…``).
-    """
+    """Decodes every image of a source, read with words of the command line, and returns what is wrong (`PROBLEMS`)."""
     data = configs.load(overrides=overrides).data
     dataset = open_all(source, data.classes, data.name_pattern, data.synthetic, strict=False)
     shapes, errors = map_images(
@@ -138,11 +135,7 @@ def print_audit(found: Mapping[str, Any], out: Path | None = None) -> None:
 
 
 def audit_split(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Compares the sides of a split, a CSV with path, label, split, and perhaps subject; returns findings for JSON.
-
-    ``shared`` has the number of images of each side that share each of `SHARED` with each other side (None where it is
-    unknown), and ``rows`` has each such image with the first image of the other side that it shares this with.
-    """
+    """Compares the sides of a split, a CSV with path, label, split, and perhaps subject; returns findings for JSON."""
     dataset, inspection = inspect(open_all(str(path), configs.load(overrides=overrides).data.classes), "skip")
     table = _tabulate(dataset, inspection).drop(columns="subject")
     table = table.rename(columns={"subset": "side", "merged": "subject", "pixels": "image"})

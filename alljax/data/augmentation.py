@@ -1,8 +1,7 @@
-"""Random augmentation of images on the device.
+"""Random augmentation of images on the device, functions of a key and an image, float32 (S, S, 3) in 0 … 255.
 
-Every augmentation is a pure function of a key and an image, float32 (S, S, 3) in 0 … 255.  The black background of
-segmented cells stays exactly black: changes of color multiply, which also keeps the dim rim of a cell dim, geometric
-changes fill with black, and the blur mixes pixels of the cell only.
+The black background of segmented cells stays exactly black: changes of color multiply, which also keeps the dim rim of
+a cell dim, geometric changes fill with black, and the blur mixes pixels of the cell only.
 """
 
 import functools

@@ -1,11 +1,9 @@
 """Generated white blood cells with subjects: a data set to try everything without a download.
 
-The images imitate C-NMC 2019, with its file names. Blasts (`all`) tend to be larger, with finer chromatin, nucleoli and
-a rougher outline; subjects differ about as much as the classes. As in the real data, size alone classifies four of five
-cells correctly, a model on new subjects is little better, and splits by image give optimistic results.
-
-Colors follow from stain density by Beer and Lambert's law, I = 255 exp(-optical density × stain density), as nearly all
-color differences of 512 real cells do. Areas and lengths are in pixels of the real 450 × 450 images.
+Blasts (`all`) tend to be larger, with finer chromatin, nucleoli and a rougher outline; subjects differ about as much as
+the classes. As in C-NMC 2019, size alone classifies four of five cells correctly, a model on new subjects is little
+better, and splits by image give optimistic results. Colors follow from stain density by Beer and Lambert's law, as
+nearly all color differences of 512 real cells do. Areas and lengths are in pixels of the real 450 × 450 images.
 """
 
 import io
@@ -54,11 +52,7 @@ _APPEARANCES = {
 
 
 def read_synthetic(subjects: int, images: int, image_size: int, seed: int) -> Dataset:
-    """Returns the records of a generated data set; images, of image_size × image_size pixels, are rendered when read.
-
-    The shares of leukemic subjects and images, and the uneven numbers of images per subject, are as in the real data.
-    `images` is the number of images of all subjects, of which there are at least 2.
-    """
+    """Returns a generated data set, rendered when read, with the shares of leukemic subjects and images of C-NMC."""
     if images < subjects:
         raise ConfigError(f"data.synthetic.images={images} must be at least data.synthetic.subjects={subjects}")
     leukemic = min(max(round(_SUBJECTS_ALL * subjects), 1), subjects - 1)
