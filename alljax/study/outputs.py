@@ -108,12 +108,17 @@ def write_combined(folder: Path, trials: Sequence[Trial], experiment: Experiment
             here = [workdir.trial_folder(folder, name) for name in members]
             about = {"rule": trial.config.study.combine[0][1], "members": [*members]}
             about |= {key: sum(one[key] for one in members.values()) for key in ("seconds", "parameters")}
+            frozen = [
+                one for name, one in experiment.networks.items() if name in members and name in experiment.sources
+            ]
+            # Members share a backbone up to the deepest of their stages.
+            shared = dict(sorted((one.weights.sha256, one.parameter_count) for one in frozen))
+            about["parameters"] += sum(shared.values()) - sum(one.parameter_count for one in frozen)
             about["masked"] = any(one["masked"] for one in members.values())
             about["weights"] = members[trial.members[0]]["weights"]  # those of the others are in theirs
             write_trial(folder, trial, experiment, _combine(here, trial, experiment, about))
         except ConfigError as error:
-            skipped = any(result.get("skipped") for result in failed)
-            write_failure(folder, trial.name, str(error), skipped)
+            write_failure(folder, trial.name, str(error), any(result.get("skipped") for result in failed))
 
 
 def _combine(here: Sequence[Path], trial: Trial, experiment: Experiment, about: dict[str, Any]) -> Outcome:

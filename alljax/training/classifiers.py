@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from alljax.errors import ConfigError, WorkdirError
@@ -47,7 +48,11 @@ def fit(config: ConfigDict, features: np.ndarray, labels: np.ndarray, seed: int)
     if kind is SVC:
         parameters |= {"gamma": settings.gamma or "scale", "max_iter": -1}
     known = kind().get_params()
-    return kind(**{name: value for name, value in parameters.items() if name in known}).fit(features, labels)
+    estimator = kind(**{name: value for name, value in parameters.items() if name in known}).fit(features, labels)
+    if kind is LogisticRegression and estimator.n_iter_.max() >= settings.max_iter:
+        fix = "raise it, or set features.select=standardize"
+        logging.log_first_n(logging.INFO, f"logistic: classifier.max_iter={settings.max_iter} is too few; {fix}", 1)
+    return estimator
 
 
 def scores(estimator: Any, features: np.ndarray) -> np.ndarray:
@@ -70,18 +75,13 @@ def calibrate(scores: np.ndarray, labels: np.ndarray) -> Any:
     count, classes = scores.shape
     images = np.bincount(labels, minlength=classes)[labels][:, None]
     targets = (images * np.eye(classes)[labels] + 1) / (images + classes)
-    rows = np.repeat(_differences(scores), classes, axis=0)  # each image once per class, weighted by its target
+    rows = np.repeat(scores[:, 1:] - scores[:, :1], classes, axis=0)  # each image once per class, weighted
     regression = LogisticRegression(C=np.inf, tol=1e-8, max_iter=10_000)
     regression.fit(rows, np.tile(np.arange(classes), count), sample_weight=targets.ravel())
     if classes == 2 and regression.coef_ < SLOPE:
         regression.coef_ = np.array([[SLOPE]])
         regression.intercept_ = np.log([targets[:, 1].mean() / targets[:, 0].mean()]) - SLOPE * rows.mean()
     return regression
-
-
-def _differences(scores: np.ndarray) -> np.ndarray:
-    """Returns the differences to the first class, (m, C − 1)."""
-    return scores[:, 1:] - scores[:, :1]
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Classifier:
 
 def to_probabilities(scores: np.ndarray, calibration: Any = None) -> np.ndarray:
     """Returns the probabilities float32 (m, C) of scores, which are probabilities where there is no calibration."""
-    found = scores if calibration is None else calibration.predict_proba(_differences(scores))
+    found = scores if calibration is None else calibration.predict_proba(scores[:, 1:] - scores[:, :1])
     return np.asarray(found, np.float32)
 
 

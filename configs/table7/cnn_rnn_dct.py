@@ -4,8 +4,8 @@ r"""Our reading of [23]: a convolutional network, an LSTM on its feature map, an
         --config.data.source=C-NMC_Leukemia.zip
 
 Softmax on the features of a frozen VGG16, an LSTM over the 49 pixels of its last feature map, and an LSTM over rows
-of blocks of the discrete cosine transform; each alone and their mean: 4 trials.  On C-NMC about an hour on two CPU
-cores.  ``:toy``: 64 pixels, three blocks, random weights, half a minute.
+of blocks of the discrete cosine transform, standardized; each alone and their mean: 4 trials.  On C-NMC about an hour
+on two CPU cores.  ``:toy``: 64 pixels, three blocks, random weights, half a minute.
 """
 
 from ml_collections import ConfigDict
@@ -15,16 +15,16 @@ from configs.common import method
 
 def get_config(argument: str = "") -> ConfigDict:
     """Returns three branches and their mean."""
-    keys = ("model.label", "features.extractor", "model.pool", "classifier.name")
+    keys = ("model.label", "features.extractor", "features.select", "model.pool", "classifier.name")
     config = method(
         __file__,
         argument,
         (
             keys,
             (
-                ("branch_cnn", ("backbone",), "average", "linear"),
-                ("branch_cnn_lstm", ("backbone",), "flatten", "lstm"),
-                ("branch_dct_lstm", ("dct",), "flatten", "lstm"),
+                ("branch_cnn", ("backbone",), (), "average", "linear"),
+                ("branch_cnn_lstm", ("backbone",), (), "flatten", "lstm"),
+                ("branch_dct_lstm", ("dct",), ("standardize",), "flatten", "lstm"),
             ),
         ),
         model={"backbone": "vgg16", "stage": "block3" if argument == "toy" else "", "hidden": 128},

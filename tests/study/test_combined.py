@@ -54,6 +54,7 @@ def test_predictions_are_those_of_the_members_together(combined: Path, name: str
                 inner[0].labels[rows], np.stack([one.probabilities[0, rows] for one in inner])
             )
     np.testing.assert_allclose(result["member_weights"], weights)
+    assert result["parameters"] < sum(study.metrics["trials"][member]["parameters"] for member in result["members"])
     for fold in range(2):
         rows = found.folds == f"0 {fold}"
         expected = combine(rule, tested[:, :, rows], weights[fold][:, None])
