@@ -98,8 +98,6 @@ def evaluate(options: Options) -> int:
     from alljax.study import assessment, external
 
     study = assessment.evaluate_study(options.workdir)
-    if options.robustness or options.source:
-        from alljax.study import external  # with JAX
     if options.robustness:
         external.measure_robustness(options.workdir, options.trial, options.weights, options.images)
     if not options.source:

@@ -28,11 +28,8 @@ from alljax.training.loop import FoldLoader
 from alljax.training.sampling import make_fold_rows
 from alljax.training.sharding import make_mesh
 
-HEAD_STEPS = 24
-"""Steps of each head that are measured as one."""
-
-PART = 500
-"""Images on which selection and estimator are measured, with random features and few iterations of a salp swarm."""
+HEAD_STEPS = 24  # of each head, measured as one
+PART = 500  # images on which selection and estimator are measured, with random features and few iterations
 
 
 def print_plan(trials: Sequence[Trial], jobs: Sequence[Job], experiment: Experiment) -> None:

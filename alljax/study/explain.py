@@ -28,14 +28,10 @@ from alljax.training.feature_extraction import FeatureExtractor, image_reader
 METHODS = {"grad_cam": "Grad-CAM", "occlusion": "occlusion"}
 """Maps of an `Attribution`, and the names of the methods."""
 
-BLACK = 10
-"""Largest value of a channel, 0 … 255, in a black background: JPEG files have noise there."""
-
-NEGLIGIBLE = 0.1
-"""Positive values of a map below this share of its largest absolute value become 0."""
-
-CHECKED, UNRELATED = 5, 0.5
-"""Images explained with random parameters, too; mean absolute rank correlation below which maps depend on them."""
+BLACK = 10  # largest value of a channel, 0 … 255, in a black background: JPEG files have noise there
+NEGLIGIBLE = 0.1  # positive values of a map below this share of its largest absolute value become 0
+CHECKED = 5  # images explained with random parameters, too
+UNRELATED = 0.5  # mean absolute rank correlation below which maps depend on the parameters
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,7 @@ from alljax.study import results, workdir
 from alljax.study.ensemble import open_ensemble
 from alljax.study.results import Study
 
-ROBUST = ("auc", "accuracy", "macro_recall")
-"""Metrics whose change is measured."""
+ROBUST = ("auc", "accuracy", "macro_recall")  # metrics whose change is measured
 
 
 def evaluate_source(folder: Path, trial: str, weights: str, source: str, classes: str) -> Path:

@@ -21,9 +21,7 @@ from alljax.study import sweep, workdir
 from alljax.study.sweep import Trial
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn", "pillow")
-
-FORMAT = 1
-"""Increased when the files of a work folder change so that older ones cannot be read."""
+FORMAT = 1  # increased when the files of a work folder change so that older ones cannot be read
 
 NOT_COMPARED = (
     "data.source", "data.sources", "data.allow_partial", "data.on_error", "data.cache", "weights.path", "train.loggers",

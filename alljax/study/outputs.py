@@ -23,8 +23,7 @@ from alljax.study.trials import Outcome
 from alljax.training import checkpoints, classifiers
 from alljax.training.head_training import FoldOutcome
 
-COMPARED = ("accuracy", "macro_recall", "macro_f1", "auc")
-"""Metrics in which a model is compared with the size threshold."""
+COMPARED = ("accuracy", "macro_recall", "macro_f1", "auc")  # of a model and the size threshold
 
 
 def write_experiment(folder: Path, experiment: Experiment) -> None:

@@ -28,11 +28,8 @@ from alljax.study.exports import with_weight_file
 from alljax.training.feature_extraction import FeatureExtractor, open_sources
 from alljax.training.network import open_networks
 
-CHUNK = 128
-"""Images that are inspected, predicted and written together."""
-
-TRAINED, UNREADABLE = "trained on this image", "unreadable: "
-"""How warnings start that are counted."""
+CHUNK = 128  # images that are inspected, predicted and written together
+TRAINED, UNREADABLE = "trained on this image", "unreadable: "  # how warnings start that are counted
 
 
 def predict(

@@ -16,8 +16,8 @@ from alljax import config as configs
 from alljax.errors import ConfigError, first_few
 from alljax.settings import HEADS
 
-UNSET = {"study.sweep": (), "study.design": "", "study.combine": ()}
-"""Settings of a study that its trials do not have."""
+MAX_VALUE_LENGTH = 48  # characters of a value in a trial's name; longer ones are a beginning and a hash
+UNSET = {"study.sweep": (), "study.design": "", "study.combine": ()}  # settings of a study that its trials do not have
 
 PRIMES = {"L4": (2, 2), "L8": (2, 3), "L9": (3, 2), "L27": (3, 3)}
 """Levels p and exponent k of the orthogonal arrays with p^k rows: any two columns have all pairs equally often."""
@@ -26,9 +26,6 @@ L18 = """
 11111111 11222222 11333333 12112233 12223311 12331122 13121323 13232131 13313212
 21133221 21211332 21322113 22123132 22231213 22312321 23132312 23213123 23321231
 """
-
-MAX_VALUE_LENGTH = 48
-"""Characters of a value in a trial's name; longer values are shortened to their beginning and a hash."""
 
 
 @dataclass(frozen=True)

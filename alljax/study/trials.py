@@ -31,8 +31,7 @@ from alljax.training.sampling import FoldRows
 from alljax.training.sharding import make_mesh
 from alljax.training.step import History, RunInputs
 
-RESULT = "result.npz"
-"""The result of a finished run of a trial that has unfinished ones."""
+RESULT = "result.npz"  # of a finished run of a trial that has unfinished ones
 
 
 @dataclass(frozen=True)
