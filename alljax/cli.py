@@ -1,7 +1,4 @@
-"""The `alljax` command line: arguments, exit codes and errors; `commands` has one function per verb.
-
-Results go to standard output, progress and messages to standard error.
-"""
+"""The `alljax` command line: arguments, exit codes and errors; `commands` has one function per verb."""
 
 import argparse
 import difflib

@@ -171,10 +171,7 @@ def problem_of(key: str, value: Any) -> str:
 
 
 def sweep_axes(config: ConfigDict) -> list[list[dict[str, Any]]]:
-    """Returns the changes (dotted key to value) that each entry of ``study.sweep`` lists.
-
-    An entry is a pair (key, values) or a pair (keys, rows) where each row has one value per key.
-    """
+    """Returns the changes (dotted key to value) of each entry of ``study.sweep``: (key, values) or (keys, rows)."""
     axes: list[list[dict[str, Any]]] = []
     for entry in config.study.sweep:
         match entry:
@@ -209,10 +206,7 @@ def _tuples(value: Any) -> Any:
 
 
 def compile_pattern(setting: str, pattern: str, repeats: int) -> re.Pattern[str]:
-    """Returns a compiled regular expression of a setting; raises `ConfigError` if matching could take too long.
-
-    A repeated group, and many optional parts, can take exponential time; n repeats take a text's length to the power n.
-    """
+    """Returns a regular expression; raises `ConfigError` if matching could take too long, as with a repeated group."""
     plain = re.sub(r"\\.|\[[^]]*\]|\(\?", "x", pattern)  # without escapes, sets of characters and names of groups
     many = len(re.findall("[*+{]", plain)) > repeats or len(re.findall("[?|]", plain)) > 8
     if len(pattern) > 200 or many or re.search(r"\)[*+{]", plain):

@@ -11,20 +11,15 @@ TYPE_NAMES = {bool: "true or false", int: "an integer", float: "a number", str: 
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting, whose type is that of its default, and its valid values.
-
-    A text, or each text of a list, is one of `choices` (if there are any). A number is its default, or at least
-    `minimum` and at most `maximum` (0: that of `MAXIMA`), or less than `below`. A list has different texts, or rows of
-    values as in `entry`, at least two of each.
-    """
+    """A setting, whose type is that of its default, and its valid values."""
 
     default: bool | int | float | str | tuple
     help: str
-    choices: tuple[str, ...] = ()
-    minimum: float = 0
-    maximum: float = 0
-    below: float = 0
-    entry: tuple["Setting", ...] = ()
+    choices: tuple[str, ...] = ()  # for a text, or each text of a list; empty: any
+    minimum: float = 0  # a number is its default, or at least this,
+    maximum: float = 0  # and at most this (0: that of `MAXIMA`),
+    below: float = 0  # or less than this
+    entry: tuple["Setting", ...] = ()  # a list has rows of these values, at least two of each; empty: different texts
 
     @property
     def range(self) -> str:

@@ -16,10 +16,7 @@ COMPONENTS, PERMUTATIONS = 50, 1000
 
 
 def nearest(features: np.ndarray, queries: np.ndarray, excluded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns rows and Euclidean distances (Q, K) of the `NEIGHBORS` nearest of N images, nearest first.
-
-    The arguments are features (N, D) and (Q, D), and which images are no candidates, bool (Q, N).
-    """
+    """Returns rows and distances (Q, K) of the nearest of features (N, D) to (Q, D), without the excluded, (Q, N)."""
     distances = np.where(excluded, np.inf, euclidean_distances(queries, features))
     rows = distances.argsort(axis=1, kind="stable")[:, :NEIGHBORS]
     return rows, np.take_along_axis(distances, rows, axis=1)

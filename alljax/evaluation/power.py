@@ -25,7 +25,7 @@ class Goal:
     """What a new study is to show."""
 
     difference: float  # that is to be significant; without a power the half width of the interval
-    level: float  # confidence level
+    level: float  # of confidence
     power: float = 0.0  # probability of a significant difference
 
 
@@ -113,6 +113,6 @@ def simulate(test: HeldOut, name: str, goal: Goal, subjects: int, minus: HeldOut
 
 
 def _strata(test: HeldOut) -> list[np.ndarray]:
-    """Returns which rows are of each class; one mask for all rows if subjects have images of several classes."""
-    several = (Jackknife.of(test).images > 0).sum(0).max() > 1
-    return [np.ones(len(test.labels), bool)] if several else [test.labels == label for label in np.unique(test.labels)]
+    """Returns which rows are of each of `Jackknife.strata`."""
+    jackknife = Jackknife.of(test)
+    return [np.isin(test.subjects, jackknife.units[members]) for members in jackknife.strata]

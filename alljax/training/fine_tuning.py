@@ -37,9 +37,8 @@ class FineTuner:
         self._init = mesh.jit(self._make_state)
         self._evaluate = mesh.jit(steps.make_eval_step(self._make_apply(frozenset()), mesh.axis), batch=2)
         self._finite = mesh.jit(_all_finite)
-        key = jax.random.key_data(jax.random.key(0))
-        # Shapes, types and placements of the state, for checkpoints.
-        self.abstract = mesh.abstract(jax.eval_shape(self._make_state, *self._initial, key))
+        state = jax.eval_shape(self._make_state, *self._initial, jax.random.key_data(jax.random.key(0)))
+        self.abstract = mesh.abstract(state)  # shapes, types and placements, for checkpoints
 
     def init(self, run: RunInputs) -> TrainState:
         """Returns the state before the first step of a run, on the devices."""
@@ -91,7 +90,6 @@ class FineTuner:
     def _make_apply(self, layers: frozenset[str]) -> Apply:
         """Returns the network as a function of its parameters, of which `layers` normalize by the batch."""
         train, network = self.config.train, self._network
-        dtype = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[train.compute]
 
         def apply(
             params: Parameters, batch_stats: Any, images: jax.Array, mask: jax.Array, keys: jax.Array | None
@@ -100,7 +98,7 @@ class FineTuner:
             variables, inputs = {"params": tree["backbone"], "batch_stats": batch_stats}, network.preprocessing(images)
             context = BatchNormContext(layers, mask, self.mesh.axis, train.bn_momentum)
             stages, updated = network.backbone.module.apply(
-                variables, inputs.astype(dtype), last=network.stage, context=context, mutable=["batch_stats"]
+                variables, inputs.astype(train.compute), last=network.stage, context=context, mutable=["batch_stats"]
             )
             features = POOLINGS[network.pool](stages[network.stage]).astype(jnp.float32)
             logits: Any = self._head.apply({"params": tree["head"]}, features, keys)
