@@ -29,11 +29,11 @@ QUOTED: tuple[Row, ...] = (("A", "adam", 100), ("B", "rmsprop", 80))  # in the p
 def sections(study: Study) -> list[Section]:
     """Returns the sections that compare a study with the paper (``study.compare=paper``)."""
     match = matching.match(study)
-    lines = [f"Published: {published.CITATION}.", *([] if matching.is_cnmc(study) else [OTHER_DATA])]
     protocol = setting_value("split.protocol", match.split["split.protocol"])
     stratified = "stratified" if match.split["split.stratified"] else "not stratified"
-    lines += [f"Split: {protocol}, {stratified}; the paper's: random images, the rest is not stated.", TOLERANCE]
-    lines += summary(match)
+    split = f"Split: {protocol}, {stratified}; the paper's: random images, the rest is not stated."
+    agreement = summary(match) if matching.is_cnmc(study) else [OTHER_DATA]
+    lines = [f"Published: {published.CITATION}.", split, TOLERANCE, *agreement]
     tables = []
     for number, network in enumerate(match.networks, start=1):
         columns = {name: ((network, optimizer), "training_accuracy") for optimizer, name in OPTIMIZERS.items()}
@@ -50,24 +50,18 @@ def sections(study: Study) -> list[Section]:
             figures += training_curves(match, number, network)
         found.append(Section("paper-figures", "The paper's figures", [text], [*figures, accuracies(match)]))
     text = "Each line follows from the published text and numbers; nothing of this study enters."
-    return [*found, Section("inconsistencies", "Inconsistencies in the paper", [text], [inconsistencies()])]
-
-
-def inconsistencies() -> Table:
-    """Returns the statements of the paper that its own numbers contradict or do not support."""
     rows = [[*map(Value, row)] for row in published.read_rows("inconsistencies.csv")]
     columns = ("where", "the paper states", "its numbers give", "verdict")
     title = "Statements of the paper beside its own numbers"
-    return Table("inconsistencies", title, columns, rows)
+    table = Table("inconsistencies", title, columns, rows)
+    return [*found, Section("inconsistencies", "Inconsistencies in the paper", [text], [table])]
 
 
 def summary(match: Match) -> list[str]:
-    """Returns how many numbers agree; nothing for other data than the paper's, or without a tolerance."""
-    if not matching.is_cnmc(match.study) or not match.trials:
-        return []
+    """Returns how many numbers agree; nothing without a tolerance."""
     metrics = ("training_accuracy", *published.METRICS.values())
     found = [matching.compare(match, metric, row) for row in match.trials for metric in metrics]
-    if np.isnan([comparison.tolerance for comparison in found]).any():
+    if not found or np.isnan([comparison.tolerance for comparison in found]).any():
         return []
     once, twice = (sum(comparison.within(times) for comparison in found) for times in (1, 2))
     numbers = f"{once} of {len(found)} published training accuracies and test recalls, precisions and F1"
