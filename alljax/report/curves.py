@@ -103,7 +103,7 @@ def reliability_diagram(calibrations: Mapping[str, Mapping[str, Any]], probabili
         curves[label] = np.array([at, observed, observed, observed])
         sizes |= {*map(round, counts)}
     curves["ideal"] = IDENTITY
-    caption = f"Reliability diagram; each point is the mean of {min(sizes):,} to {max(sizes):,} images"
+    caption = f"Reliability diagram; each point is the mean of about {min(sizes):,} images"
     return curve_figure("calibration", caption, {"": curves}, (probability, "observed share"))
 
 
