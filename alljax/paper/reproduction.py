@@ -51,9 +51,8 @@ def sections(study: Study) -> list[Section]:
         found.append(Section("paper-figures", "The paper's figures", [text], [*figures, accuracies(match)]))
     text = "Each line follows from the published text and numbers; nothing of this study enters."
     rows = [[*map(Value, row)] for row in published.read_rows("inconsistencies.csv")]
-    columns = ("where", "the paper states", "its numbers give", "verdict")
-    title = "Statements of the paper beside its own numbers"
-    table = Table("inconsistencies", title, columns, rows)
+    headings, title = ("where", "the paper states", "its numbers give", "verdict"), "The paper beside its own numbers"
+    table = Table("inconsistencies", title, headings, rows)
     return [*found, Section("inconsistencies", "Inconsistencies in the paper", [text], [table])]
 
 
