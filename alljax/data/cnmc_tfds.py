@@ -1,8 +1,7 @@
-"""C-NMC 2019 for TensorFlow Datasets, without TensorFlow.
+"""C-NMC 2019 for TensorFlow Datasets, without TensorFlow: `alljax data prepare` writes the data set to a folder DIR.
 
-`alljax data prepare` writes the data set to DIR, and TFDS reads it once this module is imported: ``tfds.data_source(
-"cnmc2019", split="train", data_dir=DIR)``.  Images are in the natural order of their paths: a slice such as
-``train[:20%]`` does not contain all subjects.
+TFDS reads it once this module is imported: ``tfds.data_source("cnmc2019", split="train", data_dir=DIR)``.  Images are
+in the natural order of their paths: a slice such as ``train[:20%]`` does not contain all subjects.
 """
 
 import contextlib

@@ -52,8 +52,7 @@ def make_records(
 def recognize_subset(name: str) -> str:
     """Returns ``train``, ``val`` or ``test`` if a word of a name says so, else an empty text.
 
-    Words end at separators, digits, and capitals inside: ``Train_images``, ``testing set``, ``TestA`` and ``val2017``
-    name subsets, ``Testis`` does not; ``train+val`` is train, any other two subsets are none.
+    Words end at separators, digits, and capitals inside (``TestA``, ``val2017``); ``train+val`` is train.
     """
     parts = re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name))
     words = " ".join(parts).lower().replace("trainval", "train")

@@ -226,9 +226,8 @@ def group_folds(labels: Rows, groups: Rows, folds: int, seed: int) -> Rows:
 def group_holdout(labels: Rows, groups: Rows, fraction: float, seed: int | Sequence[int]) -> NDArray[np.bool_]:
     """Returns whether each image is held out: groups that contain about `fraction` of each class.
 
-    Groups are visited in random order and held out if that brings the class fractions closer to `fraction`: the first
-    of twenty orders with every class within 1 %, else the closest.  If a class is on one side only, its smallest group
-    changes sides; groups that both sides need stay in the rest, which therefore has every class.
+    In random order, groups are held out if that brings the fractions closer: in the first of twenty orders with every
+    class within 1 %, else the closest.  A class that is on one side only gives its smallest group to the other side.
     """
     rng = np.random.default_rng(seed)
     numbers, counts = _class_counts(labels, groups)

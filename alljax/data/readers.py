@@ -146,27 +146,22 @@ def _join_sources(data: Any, subsets: Sequence[str]) -> Dataset:
         raise ConfigError(
             "data.sources needs two or more names, all different, and data.classes the class names in label order"
         )
-    origin: dict[Record, tuple[Dataset, Record]] = {}
+    reads: dict[Record, Callable[[], bytes]] = {}
+    stamps: dict[Record, Callable[[], str]] = {}
     notes, known_subjects = [], []
     for name, path, *mapping in data.sources:
         dataset = _select(open_mapped(path, data.classes, "".join(mapping), data.synthetic), subsets, path)
         for one in dataset.records:
             subject = one.subject and f"{name} {one.subject}"
-            origin[replace(one, path=f"{name}/{one.path}", subject=subject, fold=name)] = dataset, one
+            record = replace(one, path=f"{name}/{one.path}", subject=subject, fold=name)
+            reads[record] = partial(dataset.read, one)
+            if dataset.stamp:
+                stamps[record] = partial(dataset.stamp, one)
         notes += [f"{name}: {note}" for note in dataset.notes]
         known_subjects += [{f"{name} {subject}" for subject in known} for known in dataset.known_subjects]
-
-    def read(record: Record) -> bytes:
-        dataset, original = origin[record]
-        return dataset.read(original)
-
-    def stamp(record: Record) -> str:
-        dataset, original = origin[record]
-        return dataset.stamp(original) if dataset.stamp else record.path
-
-    stamped = all(dataset.stamp for dataset, _ in origin.values())
-    dataset = Dataset("sources", tuple(data.classes), tuple(origin), read, tuple(notes), known_subjects)
-    return replace(dataset, stamp=stamp) if stamped else dataset
+    classes, records = tuple(data.classes), tuple(reads)
+    joined = Dataset("sources", classes, records, lambda record: reads[record](), tuple(notes), known_subjects)
+    return replace(joined, stamp=lambda record: stamps[record]()) if len(stamps) == len(reads) else joined
 
 
 def _choose_classes(dataset: Dataset, classes: tuple[str, ...], source: str) -> Dataset:

@@ -127,10 +127,7 @@ def reassigned(dataset: Dataset, subjects: Sequence[str], subset: str) -> str:
 def count_leaks(
     folds: Sequence[Fold], records: Sequence[Record], subjects: Sequence[str], images: Sequence[Hashable]
 ) -> dict[str, int]:
-    """Counts the ``test_images`` of all folds, and those that share something with training or validation images.
-
-    This is the ``subject``, the photograph (``field``), or an element of `images` (``duplicate``), such as a digest.
-    """
+    """Counts ``test_images``, and those with a subject, photograph (``field``) or element of `images` in training."""
     # Records without a field get a field of their own.
     fields = [(record.subject, record.field) if record.field else (record.path, "") for record in records]
     counts = {"test_images": sum(len(fold.test) for fold in folds)}
