@@ -56,8 +56,9 @@ def configurations(study: Study) -> list[dict[bool, str]]:
 
 
 def find_pairs(study: Study) -> list[Pair]:
-    """Returns the configurations that are finished under both kinds of split."""
-    return [(trials[True], trials[False]) for trials in configurations(study) if len(trials) == 2]
+    """Returns the configurations finished under both kinds of split, without those that select on tested images."""
+    pairs = [(trials[True], trials[False]) for trials in configurations(study) if len(trials) == 2]
+    return [pair for pair in pairs if study.settings(pair[1]).get("features.select_scope") != "all"]
 
 
 def gap(study: Study, pair: Pair, jackknife: Jackknife) -> dict[str, np.ndarray]:

@@ -107,9 +107,7 @@ def write_combined(folder: Path, trials: Sequence[Trial], experiment: Experiment
             here = [workdir.trial_folder(folder, name) for name in members]
             about = {"rule": trial.config.study.combine[0][1], "members": [*members]}
             about |= {key: sum(one[key] for one in members.values()) for key in ("seconds", "parameters")}
-            frozen = [
-                one for name, one in experiment.networks.items() if name in members and name in experiment.sources
-            ]
+            frozen = [one for name, one in experiment.networks.items() if name in members.keys() & experiment.sources]
             # Members share a backbone up to the deepest of their stages.
             shared = dict(sorted((one.weights.sha256, one.parameter_count) for one in frozen))
             about["parameters"] += sum(shared.values()) - sum(one.parameter_count for one in frozen)

@@ -255,8 +255,8 @@ def merge_shards(folder: Path, shards: Sequence[Path]) -> dict[str, Any]:
     summary = summarize_study(folder, workdir.read(folder, "metrics.json"))
     for name, reason in summary["failed"].items():
         logging.info(f"{name} failed: {reason}")
-    if summary["missing"]:
-        logging.info(f"{plural(len(summary['missing']), 'trial')} missing: {first_few(summary['missing'])}")
+    if missing := summary["missing"]:
+        logging.info(f"{plural(len(missing), 'trial')} missing: {first_few(missing)}; {workdir.RERUN}")
     return summary
 
 

@@ -115,7 +115,7 @@ def shards(toy_study: Path, tmp_path: Path) -> list[Path]:
 def test_failed_and_missing_trials_are_replaced_by_finished_ones(shards: list[Path], messages: list[str]) -> None:
     summary = merge_shards(shards[0], ())
     assert len(summary["trials"]) == len(summary["missing"]) == 2
-    assert "2 trials missing: " + ", ".join(summary["missing"]) in messages
+    assert f"2 trials missing: {', '.join(summary['missing'])}; {workdir.RERUN}" in messages
     name = next(shards[1].glob("trials/*")).name
     (shards[0] / "trials" / name).mkdir()
     (shards[0] / "trials" / name / "metrics.json").write_text('{"failed": "the loss became NaN"}')
