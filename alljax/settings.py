@@ -128,6 +128,7 @@ SETTINGS: dict[str, Setting] = {
     "train.sampling": _choice("each image once per epoch, or draws balanced by class", "each", "balanced"),
     "train.loss": _choice("loss function", "cross_entropy", "focal"),
     "train.focal_gamma": Setting(2.0, "focal: focusing parameter gamma", maximum=100),
+    "train.label_smoothing": Setting(0.0, "label smoothing", below=1),
     "train.groups": Setting(
         (),
         "tuples (pattern, learning-rate factor[, decay[, first epoch]]), one per parameter group, for finetune",

@@ -175,13 +175,15 @@ def class_losses(config: ConfigDict, logits: jax.Array, focal_gamma: jax.Array |
     """Returns ``train.loss`` of each image for each class as if it were the label, float32 (B, C), in nats.
 
     ``cross_entropy`` is −log p, as the paper's binary cross-entropy on two softmax units; ``focal`` is (1 − p)^γ times
-    that (Lin et al. 2017, arXiv 1708.02002).
+    that (Lin et al. 2017, arXiv 1708.02002).  With ``train.label_smoothing`` ε it is (1 − ε) times the loss of the
+    class plus ε times the mean of all classes' (Szegedy et al. 2015, arXiv 1512.00567).
     """
-    log_p = jax.nn.log_softmax(logits)
-    if config.train.loss == "cross_entropy":
-        return -log_p
-    # 1 − p from expm1 is exact near p = 1, where a plain difference has no gradient left.
-    return -log_p * jnp.maximum(-jnp.expm1(log_p), 1e-7) ** focal_gamma
+    log_p, smoothing = jax.nn.log_softmax(logits), config.train.label_smoothing
+    losses = -log_p
+    if config.train.loss == "focal":
+        # 1 − p from expm1 is exact near p = 1, where a plain difference has no gradient left.
+        losses = losses * jnp.maximum(-jnp.expm1(log_p), 1e-7) ** focal_gamma
+    return (1 - smoothing) * losses + smoothing * losses.mean(1, keepdims=True) if smoothing else losses
 
 
 def make_eval_step(apply: Apply, axis: str | tuple[()] = ()) -> Callable[[TrainState, Parameters, Batch], jax.Array]:

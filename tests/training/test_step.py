@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from scipy.special import log_softmax, softmax
 
@@ -120,6 +121,14 @@ def losses(logits: Any, gamma: float = 2.0, **train: object) -> jax.Array:
     config = default_config()
     config.train.update(**train)
     return class_losses(config, jnp.asarray(logits), gamma)
+
+
+def test_label_smoothing_equals_optax() -> None:
+    found = losses(LOGITS, label_smoothing=0.2)
+    for label in range(3):
+        targets = optax.smooth_labels(jax.nn.one_hot(jnp.full(len(LOGITS), label), 3), 0.2)
+        expected = optax.softmax_cross_entropy(jnp.asarray(LOGITS), targets)
+        np.testing.assert_allclose(found[:, label], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
