@@ -44,17 +44,14 @@ class Match:
 
 
 def match(study: Study) -> Match:
-    """Finds the rows of the paper that the trials of a study correspond to.
-
-    The study's first network (backbone and stage) is used as VGG16, the second as ResNet50; of several splits the first
-    with protocol ``paper``, otherwise the first one.
-    """
+    """Finds the rows of the paper that the trials of a study correspond to; its first network is used as VGG16."""
     settings, network_of = {name: study.settings(name) for name in study.trials}, {}
     for name, values in settings.items():
         backbone, stage = setting_value("model.backbone", values["model.backbone"]), values["model.stage"]
         network_of[name] = f"{backbone} up to {stage}" if stage else backbone
     networks = dict(zip(published.NETWORKS, dict.fromkeys(network_of.values()), strict=False))
     letters = {network: letter for letter, network in networks.items()}
+    # Of several splits the first one with protocol ``paper``, otherwise the first one.
     chosen = min(settings.values(), key=lambda values: values["split.protocol"] != "paper")
     split = {key: value for key, value in chosen.items() if key.startswith("split.")}
     found: dict[Row, str] = {}

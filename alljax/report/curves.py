@@ -78,10 +78,7 @@ def precision_recall_curves(test: HeldOut, class_names: Sequence[str]) -> Figure
 def _of_classes(
     test: HeldOut, class_names: Sequence[str], curve: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, float]]
 ) -> Curves:
-    """Returns a curve over `GRID` of class 1 of two classes, or of each class against the rest.
-
-    `curve` returns the values and the weight of a fold; the band is from the lowest to the highest seed.
-    """
+    """Returns curves of class 1 or of each class; `curve` returns values over `GRID` and the weight of a fold."""
     folds, curves = [np.flatnonzero(test.fold == index) for index in np.unique(test.fold)], {}
     for label in ranked_classes(len(class_names)):
         positive, values = test.labels == label, []

@@ -20,9 +20,8 @@ from alljax.settings import SETTINGS
 from alljax.study.results import Study
 
 SOURCES = {"cnmc": "C-NMC 2019", "synthetic": "Generated cells"}  # others: the name of their folder or file
-VARIABLES = [f"var(--{name})" for name in ("text", "blue", "red", "green", "purple", "orange", "sky")]
-COLORS = dict(zip((plots.INK, *plots.PALETTE), VARIABLES, strict=True))
-"""CSS colors of the page for those of figures; they are brighter on a dark page."""
+NAMES = ("text", "blue", "red", "green", "purple", "orange", "sky")  # of colors in CSS: brighter on a dark page
+COLORS = {color: f"var(--{name})" for color, name in zip((plots.INK, *plots.PALETTE), NAMES, strict=True)}
 
 SETUP = "train.mode model.backbone train.optimizer train.epochs train.learning_rate train.batch_size study.seeds"
 

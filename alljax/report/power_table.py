@@ -13,8 +13,8 @@ from alljax.study.results import Study
 def power_table(study: Study, metric: str, difference: float, share: float, images: int) -> Table:
     """Returns the subjects needed to measure the best model, and to compare it with the next one.
 
-    `metric` is ``auc``, ``macro_recall`` or empty: that which ranks the models. `difference` is to be found with the
-    power `share`, for a single model the half width of the interval. `images` per subject are for the last column.
+    `difference` is to be found with the power `share`, or is the half width of the interval of a single model; `images`
+    per subject are for the last column.
     """
     (best, *others), name, trials = study.ranking.order, metric or study.ranking.metric, study.metrics["trials"]
     predictions, rows, notes = study.predictions(best), [], []

@@ -23,10 +23,7 @@ def write_report(
 ) -> Path:
     """Writes ``report.html``, ``model_card.md``, ``tables/`` and ``figures/`` of a study, unless they are up to date.
 
-    Args:
-        folder: the working directory of a study.
-        sections: returns the sections between setup and results where ``study.compare`` is set; else the ablation.
-        read_dataset: returns the study's images, to show misclassified ones; without it an old contact sheet stays.
+    `sections` returns those that ``study.compare`` asks for, `read_dataset` the images, to show misclassified ones.
     """
     path, card, images = folder / "report.html", folder / "model_card.md", " with images" if read_dataset else ""
     if path.is_file() and card.is_file() and _inputs(folder) + images in path.read_text("utf-8")[:2000]:
