@@ -1,8 +1,4 @@
-"""Baselines on the same splits: rules without input, on the size of the cell, and on its size and mean color.
-
-A model that does not clearly beat them has not learned more than the class frequencies, that leukemic blasts are
-larger, or how a laboratory stains.
-"""
+"""Baselines on the same splits: class frequencies, the size of the cell, and its size and mean color."""
 
 from collections.abc import Sequence
 
@@ -11,9 +7,7 @@ import numpy as np
 from alljax.data.splits import Fold
 from alljax.evaluation.intervals import HeldOut
 
-Predicted = tuple[np.ndarray, np.ndarray]
-"""Probabilities and scores (M, C): what a rule returns for the inputs (N, D) and labels (N,) of training images, the
-inputs (M, D) of test images, and C."""
+Predicted = tuple[np.ndarray, np.ndarray]  # by a rule for the inputs of M images: probabilities and scores, (M, C)
 
 
 def fit(

@@ -19,8 +19,7 @@ METRICS = {
 }
 """The single-number metrics with their display names, in the order of table columns."""
 
-BY_CLASS = ("precision", "recall", "f1", "auc", "pr_auc")
-"""The metrics that each class has, as ``recall_0``, and their means over classes, ``macro_`` and ``weighted_``."""
+BY_CLASS = ("precision", "recall", "f1", "auc", "pr_auc")  # as ``recall_0``; means over classes: ``macro_recall``, …
 
 
 def from_counts(confusion: np.ndarray, loss: np.ndarray) -> dict[str, np.ndarray]:

@@ -47,7 +47,6 @@ def beyond_size(test: HeldOut, areas: np.ndarray, level: float) -> dict[str, Any
         stratum[rows] = np.argsort(np.argsort(areas[rows], kind="stable")) * STRATA // len(rows)
 
     jackknife, strata = Jackknife.of(test), replace(test, folds=test.fold * STRATA + stratum)
-    members = [rows for place in range(STRATA) if np.any(rows := stratum == place)]
     values = _auc(jackknife, strata)
     return {
         "auc": float(values[0]) if np.isfinite(values[0]) else None,
@@ -58,7 +57,7 @@ def beyond_size(test: HeldOut, areas: np.ndarray, level: float) -> dict[str, Any
                 "images": int(rows.sum()),
                 "auc": float(area) if np.isfinite(area := _auc(jackknife, strata.take(rows))[0]) else None,
             }
-            for rows in members
+            for rows in (stratum == place for place in np.unique(stratum))
         ],
     }
 

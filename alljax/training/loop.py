@@ -161,8 +161,7 @@ class _Monitor:
         """Writes and returns the means over the images of the epoch so far, as Keras shows, with a note for the bar."""
         loss, accuracy = map(float, self._tuner.mesh.gather(state.metrics).means)
         self._check_finite((loss, accuracy), step)
-        images = (step - self._step) * self._tuner.config.train.batch_size
-        rate = images / (time.perf_counter() - self._time)
+        rate = (step - self._step) * self._tuner.config.train.batch_size / (time.perf_counter() - self._time)
         self._write(step, {"loss": loss, "accuracy": accuracy, "images_per_second": rate})
         self._step, self._time = step, time.perf_counter()
         peak = max((device.memory_stats() or {}).get("peak_bytes_in_use", 0) for device in jax.local_devices())
@@ -183,9 +182,8 @@ class _Monitor:
         if np.isfinite(values).all():
             return
         self._checkpoints.wait()
-        latest, saved = self._checkpoints.latest, "no checkpoint was saved"
-        if latest:
-            saved = f"the last good checkpoint is step {latest:,} in {self._checkpoints.folder}"
+        latest, folder = self._checkpoints.latest, self._checkpoints.folder
+        saved = f"the last good checkpoint is step {latest:,} in {folder}" if latest else "no checkpoint was saved"
         steps = f"between steps {max(self._step, 1):,} and {step:,}"
         fix = "lower train.learning_rate or set train.clip_norm, and resume with --resume=force or use a new workdir"
         raise ConfigError(f"the loss or a parameter became NaN or infinite {steps}; {saved}; {fix}")
