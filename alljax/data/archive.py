@@ -1,7 +1,6 @@
 """A folder or a zip as one list of files, read in place.
 
-A zip inside a folder is listed like a folder of the same name, and the numbered parts of one download,
-``cells-20240101T101500Z-001.zip`` and ``…-002.zip``, like one folder.
+A zip inside a folder, and the numbered parts of a download, ``cells-20240101T101500Z-001.zip`` …, are like folders.
 """
 
 import atexit

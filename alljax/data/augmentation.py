@@ -79,10 +79,7 @@ def affine(image: jax.Array, matrix: jax.Array, offset: jax.Array) -> jax.Array:
 
 
 def change_contrast(image: jax.Array, factor: jax.Array | float) -> jax.Array:
-    """Scales the contrast of each color: ``level · (image / level) ** factor``.
-
-    The usual ``level + factor · (image - level)`` would brighten the dim rim of a cell and noise in the background.
-    """
+    """Scales the contrast of each color by a power, which keeps the dim rim of a cell and the background dark."""
     level = _level(image)
     return level * (image / level) ** factor
 

@@ -1,10 +1,9 @@
 """Near duplicates: rotated, mirrored, re-encoded or rescaled copies of images.
 
-Each cell is cropped and reduced to 32 × 32 gray values.  Two images are near duplicates if one of the 8 rotated and
-mirrored versions of the first correlates with the second, over all pixels and over the inside of both cells, where
-texture counts and the outline does not.  On 526 images of C-NMC 2019 this finds all copies made by quarter turns,
-mirroring, JPEG of quality 50 and more, and rescaling to 50 to 110 %; of 136,503 pairs of different images it reports
-20, and to the eye each shows one cell twice.
+Each cell is cropped and reduced to 32 × 32 gray values.  In a pair, one of the 8 rotated and mirrored versions of an
+image correlates with the other, over all pixels and over the inside of both cells, where the outline does not count. On
+526 images of C-NMC 2019 this finds all copies made by quarter turns, mirroring, JPEG of quality 50 and more, and
+rescaling to 50 to 110 %; of 136,503 pairs it reports 20 others, and to the eye each shows one cell twice.
 """
 
 from collections.abc import Sequence

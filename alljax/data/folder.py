@@ -30,9 +30,8 @@ _SUBJECT_ABOVE, _SUBJECT_BELOW = (
 def read_folder(archive: Archive, name_pattern: str = "", classes: Sequence[str] = ()) -> Dataset:
     """Reads folders, with the classes sorted by name: those on the uppermost level with one of `classes`, if given.
 
-    Folders of the same names in every class, and ranges of numbers (``0001-1000``), are not subjects.  The groups of a
-    name pattern take precedence; it is searched in each file name, or, if it contains a slash, in the path without
-    outer folders, subsets and folds.
+    The groups of a name pattern take precedence; it is searched in each file name, or, if it contains a slash, in the
+    path without outer folders, subsets and folds.
     """
     pattern = compile_pattern("data.name_pattern", name_pattern, repeats=6)
     if name_pattern and not {*_NAMED}.intersection(pattern.groupindex):
@@ -111,10 +110,7 @@ def _locate(archive: Archive, paths: Sequence[str], keys: set[str], notes: list[
 
 
 def _check_tree(trees: Counter[tuple[str, ...]], source: Path) -> None:
-    """Refuses a tree (folders → images) in which names recur in several upper folders: either may be the classes.
-
-    Names with digits may be subjects with images of several classes: they are refused if more than half of them recur.
-    """
+    """Refuses a tree, folders → images, in which names recur (more than half if with digits) in upper folders."""
     top = {folders[0] for folders in trees} - {""}
     for level in range(1, max(map(len, trees), default=0)):
         pairs = {(folders[level], folders[0]) for folders in trees if folders[level]}

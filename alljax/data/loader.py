@@ -64,8 +64,7 @@ class ImageReader:
 class Sampler:
     """The rows of each batch, a function of its number: of record indices, int (N,), or (E, N) for E epochs.
 
-    Batches are padded to a `multiple`, such as the number of devices.  Each process, (index, number of processes) in
-    `shard`, gets a part of each global batch, so that these do not depend on the number of processes.
+    Batches are padded to a `multiple`; each process, (index, number) in `shard`, gets a part of each global batch.
     """
 
     def __init__(

@@ -20,9 +20,8 @@ from alljax.errors import ConfigError, DataError, first_few, plural
 def open_dataset(data: Any, subsets: Sequence[str] = ()) -> Dataset:
     """Opens the labeled images of `subsets` of a source, by default `data.subset`; `data` is that part of a config.
 
-    ``synthetic`` is generated; a folder or zip with C-NMC file names is read as C-NMC 2019, any other with one folder
-    per class; a CSV lists its images; an ``.npz`` contains them; `alljax data prepare` has written a folder.  In one
-    data set of several `data.sources` paths and subjects start with the name of the source, which is also the fold.
+    Folders and zips with C-NMC file names are read as C-NMC 2019, others with one folder per class.  In a data set of
+    several `data.sources` paths and subjects start with the name of the source, which is also the fold.
 
     Raises:
         DataError: no such source, no usable images, or an incomplete copy of C-NMC 2019 without `data.allow_partial`.

@@ -145,8 +145,7 @@ def convert(
 ) -> Converted:
     """Returns the arrays of a weight file as the variables of a backbone, renamed, transposed, float32.
 
-    A prefix of the names (``state_dict/module.``, an outer Keras model) is removed; arrays outside of the network are
-    ignored, which is logged unless its `source` is known.  `WeightsError`: an array is missing or does not fit.
+    A prefix of the names is removed; arrays outside of the network are ignored, which is logged if `source` is unknown.
     """
     chosen = get_backbone(backbone)
     match, shapes = best_match(arrays, [chosen]), chosen.shapes
