@@ -23,9 +23,6 @@ def select(
     A salp is a position in [0, 1]^D; it keeps the features above 1/2. The fitness, to be minimized, is 0.99 · error +
     0.01 · share of kept features (H. Faris et al., 2018, 10.1016/j.knosys.2018.05.009), with the error of a ridge
     classifier instead of nearest neighbors. Arguments are those of `selection.fit`, with standardized features.
-
-    Raises:
-        ConfigError: a class with a single subject, or no selection that is not empty.
     """
     fewest = min(len(np.unique(groups[labels == label])) for label in np.unique(labels))
     if fewest < 2:

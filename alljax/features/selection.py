@@ -46,10 +46,7 @@ def fit(
     variance, at most one per image. ``random``: ``keep`` features at random. ``salp_swarm``: see `salp_swarm.select`.
 
     Features are float32 (N, D), labels and subjects (groups) int (N,); `show` gets the progress of the salp swarm.
-
-    Raises:
-        DataError: features that are all constant.
-        ConfigError: see `salp_swarm.select`.
+    `DataError`: all features are constant.
     """
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import StandardScaler

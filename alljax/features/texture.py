@@ -1,6 +1,7 @@
 """Texture of a cell: gray-level co-occurrence and run-length matrices of its nucleus, and optionally its shape.
 
-Pixels outside the region take part in no pair and no run: a black background would dominate both matrices.
+Pixels outside the region take part in no pair and no run: a black background would dominate both matrices (Haralick et
+al. 1973, doi 10.1109/TSMC.1973.4309314; Galloway 1975, doi 10.1016/S0146-664X(75)80008-6).
 """
 
 import math
@@ -99,10 +100,7 @@ def _flat(levels: NDArray[np.intp]) -> tuple[NDArray[np.intp], tuple[int, int, i
 
 
 def cooccurrence(levels: NDArray[np.intp], count: int) -> Array:
-    """Returns how often levels are neighbors at 0°, 45°, 90° and 135°: symmetric, sums of 1, (4, count, count).
-
-    `levels` are those of `gray_levels` (Haralick et al. 1973, doi 10.1109/TSMC.1973.4309314).
-    """
+    """Returns how often levels are neighbors at 0°, 45°, 90° and 135°: symmetric, sums of 1, (4, count, count)."""
     (flat, distances), size = _flat(levels), count + 1
     codes = [flat[:-distance] * size + flat[distance:] for distance in distances]
     counts = [np.bincount(code, minlength=size**2).reshape(size, size)[1:, 1:] for code in codes]
@@ -127,10 +125,7 @@ def cooccurrence_measures(matrices: Array) -> Array:
 
 
 def run_lengths(levels: NDArray[np.intp], count: int) -> list[NDArray[np.intp]]:
-    """Returns the number of maximal runs of each level and length at 0°, 45°, 90° and 135°, each (count, length).
-
-    `levels` are those of `gray_levels`; lengths are 1, … (Galloway 1975, doi 10.1016/S0146-664X(75)80008-6).
-    """
+    """Returns the number of maximal runs of each level and length, 1, …, at the same angles, each (count, length)."""
     (flat, distances), matrices = _flat(levels), []
     for distance in distances:
         # In rows of this length, neighbors are below each other; a last row of 0 separates the columns.

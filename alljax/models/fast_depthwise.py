@@ -12,7 +12,7 @@ per core, against 25 with channels last and 1 with `lax.conv_general_dilated`). 
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,20 +21,6 @@ from jax import lax
 
 Layer = tuple[jax.Array, jax.Array]
 """Kernel (K, k·k·C), or (C, k·k) if depthwise, and bias (K,) of a convolution; batch normalization is folded."""
-
-
-class Window(NamedTuple):
-    """How a depthwise convolution moves over square images."""
-
-    size: int  # side of the images in pixels
-    kernel_size: int
-    stride: int  # 1 or 2
-    before: int  # rows and columns of zeros above and left; below and right as many as ⌈size / stride⌉ outputs need
-
-    def inside(self, offset: int) -> np.ndarray:
-        """Returns which output rows (or columns) have an input row so many pixels below their first one."""
-        rows = np.arange(-(-self.size // self.stride)) * self.stride + offset
-        return (rows >= 0) & (rows < self.size)
 
 
 def fold(params: Mapping[str, Any], statistics: Mapping[str, Any], eps: float) -> Any:
@@ -55,7 +41,7 @@ def relu6(x: jax.Array) -> jax.Array:
 
 
 def convolve(images: jax.Array, layer: Layer, stride: int, before: int) -> jax.Array:
-    """Convolution of few channels and ReLU6: maps (N, S, S, C) to (K, s, s, N); `before` as in `Window`."""
+    """Convolution of few channels and ReLU6: maps (N, S, S, C) to (K, s, s, N); `before` as in `depthwise`."""
     count, size, _, channels = images.shape
     kernel_size, side = math.isqrt(layer[0].shape[1] // channels), -(-size // stride)
     cells = side + (kernel_size - 1) // stride  # the padded image consists of cells of stride × stride pixels
@@ -88,19 +74,24 @@ def split_parity(x: jax.Array) -> jax.Array:
     return lax.optimization_barrier(planes).reshape(channels, -1)
 
 
-def depthwise(x: jax.Array, layer: Layer, window: Window) -> jax.Array:
-    """Depthwise convolution and ReLU6: maps (C, S·S·N), or its `split_parity` if the stride is 2, to (C, s·s·N)."""
-    kernel, bias = layer
-    stride, side = window.stride, -(-window.size // window.stride)
+def depthwise(x: jax.Array, layer: Layer, size: int, stride: int, before: int) -> jax.Array:
+    """Depthwise convolution and ReLU6: maps (C, S·S·N), or its `split_parity` if the stride is 2, to (C, s·s·N).
+
+    Above and left of the images of this size are `before` rows and columns of zeros, below and right as many as ⌈size /
+    stride⌉ outputs need.
+    """
+    (kernel, bias), side = layer, -(-size // stride)
+    kernel_size, first = math.isqrt(kernel.shape[1]), np.arange(side) * stride
     images = x.shape[1] // (stride * side) ** 2
     length = side * side * images
     groups: dict[bytes, list[tuple[int, int]]] = {}  # mask of outputs → (start in x, index in the kernel) of each tap
-    for tap in range(window.kernel_size**2):
-        row, column = (offset - window.before for offset in divmod(tap, window.kernel_size))
+    for tap in range(kernel_size**2):
+        row, column = (offset - before for offset in divmod(tap, kernel_size))
         plane = row % stride * stride + column % stride
         start = plane * length + (row // stride * side + column // stride) * images
-        rows = window.inside(row) if stride == 2 else np.ones(side, bool)  # for a stride of 1, rows of zeros are added
-        groups.setdefault(np.outer(rows, window.inside(column)).tobytes(), []).append((start, tap))
+        # Which output rows and columns have an input; for a stride of 1, rows of zeros are added.
+        rows, columns = ((first + offset >= 0) & (first + offset < size) for offset in (row, column))
+        groups.setdefault(np.outer(rows | (stride == 1), columns).tobytes(), []).append((start, tap))
     starts = [start for taps in groups.values() for start, _ in taps]
     front, back = max(0, -min(starts)), max(0, max(starts) + length - x.shape[1])
     if front or back:
@@ -115,17 +106,16 @@ def depthwise(x: jax.Array, layer: Layer, window: Window) -> jax.Array:
 
 
 def inverted_residual(x: jax.Array, block: Mapping[str, Layer], stride: int, before: int) -> jax.Array:
-    """Maps (C, S, S, N) to (K, s, s, N); `before` as in `Window`.
+    """Maps (C, S, S, N) to (K, s, s, N); `before` as in `depthwise`.
 
     A block has ``expand`` (1×1 with ReLU6; optional), ``depthwise`` (with ReLU6) and ``project`` (1×1, linear); the
     input is added where the shapes agree.
     """
     channels, size, _, images = x.shape
-    window = Window(size, math.isqrt(block["depthwise"][0].shape[1]), stride, before)
     inner = split_parity(x) if stride == 2 else x.reshape(channels, -1)
     if "expand" in block:
         inner = relu6(pointwise(inner, block["expand"]))
-    outputs = pointwise(depthwise(inner, block["depthwise"], window), block["project"])
+    outputs = pointwise(depthwise(inner, block["depthwise"], size, stride, before), block["project"])
     if stride == 1 and len(outputs) == channels:
         outputs += x.reshape(channels, -1)
     side = -(-size // stride)
@@ -135,8 +125,3 @@ def inverted_residual(x: jax.Array, block: Mapping[str, Layer], stride: int, bef
 def channels_first(images: jax.Array) -> jax.Array:
     """Maps (N, S, S, C) to (C, S, S, N)."""
     return lax.optimization_barrier(images.transpose(3, 1, 2, 0))
-
-
-def channels_last(x: jax.Array) -> jax.Array:
-    """Maps (C, S, S, N) to (N, S, S, C)."""
-    return x.transpose(3, 1, 2, 0)

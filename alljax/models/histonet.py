@@ -4,7 +4,6 @@ The weight files of the authors are pickled modules, which cannot be read withou
 random weights.
 """
 
-import re
 from typing import ClassVar
 
 import flax.linen as nn
@@ -64,13 +63,10 @@ class HistoNet(StagedNetwork):
         self.hidden = Hidden()
 
 
-def _torch_name(match: re.Match[str]) -> str:
-    """In the Sequential are the convolution, ReLU, normalization and pooling of each block."""
-    return f"features.{4 * int(match[1]) - (4 if match[2] == 'conv' else 2)}"
-
-
+# In the Sequential are the convolution, ReLU, normalization and pooling of each block.
 TORCH: Rules = {
-    r"block(\d)/(conv|norm)": _torch_name,
+    **{f"block{number}/conv": f"features.{4 * number - 4}" for number in range(1, 7)},
+    **{f"block{number}/norm": f"features.{4 * number - 2}" for number in range(1, 7)},
     "hidden/dense": "classifierG.0",
     "hidden/norm": "classifierG.2",
 }

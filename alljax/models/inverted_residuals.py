@@ -72,7 +72,7 @@ class InvertedResidualNetwork(StagedNetwork):
         x = images if first == "stem" else fast.channels_first(images)
         for name in names[names.index(first) : names.index(last) + 1]:
             x = self._stage(name, prepared[name], x)
-            activations[name] = fast.channels_last(x)
+            activations[name] = x.transpose(3, 1, 2, 0)
         return activations
 
     def _stage(self, name: str, layers: Any, x: jax.Array) -> jax.Array:

@@ -13,17 +13,7 @@ import flax.linen as nn
 import jax
 
 from alljax.models.backbones import Layout, Rules, StagedNetwork, register
-from alljax.models.layers import (
-    KERAS,
-    PYTORCH,
-    BatchNorm,
-    BatchNormContext,
-    Conv,
-    ConvNorm,
-    Stage,
-    Variant,
-    max_pool,
-)
+from alljax.models.layers import KERAS, PYTORCH, BatchNorm, BatchNormContext, Conv, ConvNorm, Stage, Variant, max_pool
 
 FEATURES = (64, 128, 256, 512)  # channels inside the blocks of each stage
 

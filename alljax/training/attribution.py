@@ -86,10 +86,11 @@ class Explainer:
         occluded = patches * colors + (1 - patches) * pixels[None]
         return self._log_odds(heads, self._activation(variables, occluded))
 
-    def _activation(self, variables: Any, pixels: jax.Array) -> Any:
+    def _activation(self, variables: Any, pixels: jax.Array) -> jax.Array:
         network = self._network
         stages: Any = network.backbone.module.apply(variables, network.preprocessing(pixels), last=network.stage)
-        return stages[network.stage]
+        activation: jax.Array = stages[network.stage]
+        return activation
 
     def _log_odds(self, heads: Any, activation: jax.Array) -> jax.Array:
         """Returns the mean over heads of the log-odds of each class, (B, C)."""

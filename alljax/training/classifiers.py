@@ -27,9 +27,7 @@ def fit(config: ConfigDict, features: np.ndarray, labels: np.ndarray, seed: int)
     """Returns the estimator ``classifier.name`` of scikit-learn, fitted to float32 (N, D) with every class in labels.
 
     It gets ``seed``, the settings ``classifier.*`` that it has, and ``train.class_weights`` (k-NN has none).
-
-    Raises:
-        ConfigError: more neighbors than training images.
+    `ConfigError`: more neighbors than training images.
     """
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.linear_model import LogisticRegression
@@ -111,11 +109,7 @@ def save(path: Path, classifiers: Sequence[Classifier]) -> None:
 
 
 def load(path: Path) -> list[Classifier]:
-    """Returns what `save` wrote; types that it does not write are refused before any object is made.
-
-    Raises:
-        WorkdirError: a damaged file, foreign types, or another version of scikit-learn, which may predict otherwise.
-    """
+    """Returns what `save` wrote; `WorkdirError`: damage, foreign types, or another scikit-learn, which may differ."""
     import sklearn
     import skops.io
     from skops.io.exceptions import UntrustedTypesFoundException

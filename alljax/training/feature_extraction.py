@@ -191,8 +191,7 @@ def feature_blocks(
 ) -> Generator[list[np.ndarray], None, None]:
     """Yields float32 (b, D), for each network, of b images at a time, in the order of the images.
 
-    Each image is read once.  A batch is sharded over all devices of all processes; each process decodes its part, and
-    all get the result.
+    A batch is sharded over all devices of all processes; each process decodes its part, and all get the result.
     """
     prepare, extract = make_extractor(tuple(networks))
     variables = prepare(networks[0].variables)

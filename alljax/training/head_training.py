@@ -61,9 +61,10 @@ def make_runs(keys: jax.Array, trials: Sequence[ConfigDict], fold: FoldRows) -> 
 
 
 @jax.jit
-def select_runs(runs: RunInputs, rows: np.ndarray) -> Any:
+def select_runs(runs: RunInputs, rows: np.ndarray) -> RunInputs:
     """Returns the runs at `rows`, int (n,)."""
-    return jax.tree.map(lambda leaf: leaf[rows], runs)
+    chosen: RunInputs = jax.tree.map(lambda leaf: leaf[rows], runs)
+    return chosen
 
 
 class HeadTrainer:
@@ -95,22 +96,14 @@ class HeadTrainer:
         """Returns the outcome after each number of epochs, ascending; without validation rows there are no curves.
 
         On an accelerator as many runs are trained side by side as fit into memory, on the CPU one. Features are float32
-        (N, D), labels int32 (N,). `update` gets the number of epochs done, over all runs, and the mean accuracy on the
-        validation rows.
+        (N, D), labels int32 (N,). `update` gets the number of epochs done, and the mean accuracy on the validation rows
+        of the runs that are side by side.
         """
         size = 1 if jax.default_backend() == "cpu" else self.side_by_side
         if len(runs.key) > size:
-            accuracies: dict[int, float] = {}
-
-            def train_group(group: np.ndarray) -> list[FoldOutcome]:
-                def show(number: int, accuracy: float) -> None:
-                    accuracies[group[0]] = accuracy
-                    update(number, float(np.mean([*accuracies.values()])))
-
-                return self.train(epochs, select_runs(runs, group), features, labels, fold, show)
-
             groups = np.array_split(np.arange(len(runs.key)), -(-len(runs.key) // size))
-            outcomes = map(train_group, groups)
+            parts = (select_runs(runs, group) for group in groups)
+            outcomes = [self.train(epochs, part, features, labels, fold, update) for part in parts]
             return [jax.tree.map(lambda *leaves: np.concatenate(leaves), *each) for each in zip(*outcomes, strict=True)]
         state, history, found = self.init(runs.key), [], []
         num_steps = steps_per_epoch(self._config, fold)
@@ -144,9 +137,10 @@ class HeadTrainer:
         return self._first_states(_init(self._head, self._num_features, keys))
 
     @functools.partial(jax.jit, static_argnums=0)
-    def _rates(self, hyperparameters: Hyperparameters, step: Any) -> Any:
+    def _rates(self, hyperparameters: Hyperparameters, step: Any) -> jax.Array:
         """Returns the learning rate of each run at a step, (R,)."""
-        return learning_rate(self._config, hyperparameters, step)
+        rates: jax.Array = learning_rate(self._config, hyperparameters, step)
+        return rates
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def _first_states(self, params: Parameters) -> TrainState:
@@ -208,12 +202,13 @@ class HeadTrainer:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _init(head: Head, num_features: int, keys: jax.Array) -> Any:
+def _init(head: Head, num_features: int, keys: jax.Array) -> Parameters:
     """Returns the parameters of runs before the first step, (R, …)."""
 
-    def init(key: jax.Array) -> Any:
+    def init(key: jax.Array) -> Parameters:
         params = head.init(jax.random.fold_in(key, steps.INIT), jnp.zeros((1, num_features)))["params"]
-        return flatten_dict(params, sep="/")
+        flat: Parameters = flatten_dict(params, sep="/")
+        return flat
 
     return over_runs(init, keys)
 

@@ -5,7 +5,6 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -135,12 +134,10 @@ def check_names(config: ConfigDict) -> None:
 def _load(name: str, path: str, weights: str, seed: int) -> Network:
     """Returns the network with its weights and their preprocessing; the features are those of its last stage.
 
-    A file with the hash of a known source is not read until its variables are needed.
+    A file with the hash of a known source is not read until its variables are needed. Random weights are those that the
+    module draws, with the preprocessing of its first layout.
     """
-    backbone = get_backbone(name)
-    located = store.find(path, weights, name)
-    if located.source is store.RANDOM:
-        return _draw(backbone, seed)
+    backbone, located, key = get_backbone(name), store.find(path, weights, name), jax.random.key(seed)
 
     @functools.cache
     def converted() -> conversion.Converted:
@@ -148,27 +145,23 @@ def _load(name: str, path: str, weights: str, seed: int) -> Network:
         arrays = conversion.read_weights(located.path)
         return conversion.convert(arrays, name, located.path, located.source)
 
-    source = located.source
-    layout = source.layout if source else converted().layout
-    expected = get_preprocessing(source.preprocessing if source else backbone.layouts[layout].preprocessing)
-    stage, pool = backbone.stages[-1], backbone.module.poolings[0]
-    return Network(backbone, stage, pool, expected, expected, located, layout, lambda: converted().variables)
-
-
-def _draw(backbone: Backbone, seed: int) -> Network:
-    """Returns a network with the initial weights that its module draws, and the preprocessing of its first layout."""
-    key, layout = jax.random.key(seed), next(iter(backbone.layouts.values()))
-
     @functools.cache
     def drawn() -> Any:
         arguments = key, jnp.zeros((1, 224, 224, 3))
         once: Any = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # compiles faster
         return jax.device_get(jax.jit(backbone.module.init).lower(*arguments).compile(once)(*arguments))
 
-    content = f"{backbone.name} {seed} {jax.random.bits(key, (4,)).tolist()}"  # other versions of JAX may draw others
-    located = store.Located(Path(), hashlib.sha256(content.encode()).hexdigest(), store.RANDOM)
-    expected, stage, pool = get_preprocessing(layout.preprocessing), backbone.stages[-1], backbone.module.poolings[0]
-    return Network(backbone, stage, pool, expected, expected, located, layout.name, drawn)
+    load: Callable[[], Any] = drawn
+    if located.source is store.RANDOM:
+        content = f"{name} {seed} {jax.random.bits(key, (4,)).tolist()}"  # other versions of JAX may draw others
+        located = replace(located, sha256=hashlib.sha256(content.encode()).hexdigest())
+        source, layout = None, next(iter(backbone.layouts))
+    else:
+        source, load = located.source, lambda: converted().variables
+        layout = source.layout if source else converted().layout
+    expected = get_preprocessing(source.preprocessing if source else backbone.layouts[layout].preprocessing)
+    stage, pool = backbone.stages[-1], backbone.module.poolings[0]
+    return Network(backbone, stage, pool, expected, expected, located, layout, load)
 
 
 def check_compiler() -> None:
