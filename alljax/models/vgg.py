@@ -9,7 +9,6 @@ from alljax.models.backbones import Layout, Rules, StagedNetwork, register
 from alljax.models.layers import BatchNormContext, Conv, max_pool
 
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))  # number of convolutions, channels
-WIDTHS = {f"block{number}": features for number, (_, features) in enumerate(BLOCKS, start=1)}
 
 
 class Block(nn.Module):
@@ -29,7 +28,7 @@ class Block(nn.Module):
 class VGG16(StagedNetwork):
     """Stages: ``block1`` … ``block5``, each after its pooling (Keras's ``block5_pool``, torchvision's ``features``)."""
 
-    widths = WIDTHS
+    widths: ClassVar = {f"block{number}": features for number, (_, features) in enumerate(BLOCKS, start=1)}
     images_at_once: ClassVar = {"block1": 1, "block4": 4}
 
     def setup(self) -> None:  # noqa: D102 - Flax calls it

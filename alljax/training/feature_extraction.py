@@ -83,10 +83,10 @@ class FeatureExtractor:
         self._sources[source] = None
         if isinstance(source, Network) and (mismatch := source.mismatch()):
             logging.info(f"{source.name}: its weights expect another preprocessing: {mismatch}")
-        features = self._stored(source)
-        if features is not None:
-            logging.info(f"features {source.name} are stored")
-        return self._compute(source) if features is None else features
+        if (features := self._stored(source)) is None:
+            return self._compute(source)
+        logging.info(f"features {source.name} are stored")
+        return features
 
     def load_for_training(self, config: ConfigDict, *sources: Source) -> Any:
         """Returns features as `load`: a JAX array on the device, or a NumPy array that is read block by block.
@@ -224,11 +224,10 @@ def compute_ahead(function: Callable[[Any], _Result], batches: Iterable[Any]) ->
 def make_extractor(
     networks: tuple[Network, ...],
 ) -> tuple[Callable[[Any], Any], Callable[[Any, np.ndarray], list[jax.Array]]]:
-    """Returns two functions for networks that differ in ``stage`` and ``pool`` only.
+    """Returns two functions for networks that differ in ``stage`` and ``pool`` only; the second is compiled.
 
     The first puts the variables on all local devices, prepared once for what computes them.  The second maps them and
-    uint8 (B, S, S, 3) to float32 features (B, D) of each network, in one pass through the deepest; the images are
-    sharded.  It is compiled.
+    uint8 (B, S, S, 3), sharded, to float32 features (B, D) of each network, in one pass through the deepest.
     """
     first = networks[0]
     deepest = max((network.stage for network in networks), key=first.backbone.stages.index)

@@ -106,12 +106,10 @@ def open_networks(configs: Iterable[ConfigDict]) -> list[Network]:
     for config in configs:
         check_names(config)
         network = load(config.model.backbone, config.weights.path, config.weights.name, config.seed)
-        preprocessing, size = network.expected, config.preprocessing.image_size
-        if config.preprocessing.name:
-            preprocessing = get_preprocessing(config.preprocessing.name)
+        name, size = config.preprocessing.name, config.preprocessing.image_size
+        preprocessing = get_preprocessing(name) if name else network.expected
         changes = {"image_size": size or preprocessing.image_size, "cell": config.preprocessing.cell}
-        preprocessing = replace(preprocessing, **changes)
-        stage = config.model.stage or network.stage
+        preprocessing, stage = replace(preprocessing, **changes), config.model.stage or network.stage
         pool = config.model.pool or network.pool
         network = replace(network, stage=stage, pool=pool, preprocessing=preprocessing)
         networks.append(opened.setdefault(network, network))
