@@ -11,11 +11,7 @@ from alljax.study.results import Study
 
 
 def power_table(study: Study, metric: str, difference: float, share: float, images: int) -> Table:
-    """Returns the subjects needed to measure the best model, and to compare it with the next one.
-
-    `difference` is to be found with the power `share`, or is the half width of the interval of a single model; `images`
-    per subject are for the last column.
-    """
+    """Returns the subjects needed to measure the best model (`difference`: half width), and to compare it."""
     (best, *others), name, trials = study.ranking.order, metric or study.ranking.metric, study.metrics["trials"]
     predictions, rows, notes = study.predictions(best), [], []
     test = predictions.held_out

@@ -50,8 +50,7 @@ PROPER = {
 FOLDERS = re.compile(r"(?<![^\s='\"(,\[])(~?/|[A-Za-z]:\\+)(([\w.+@-]| (?![-/~]))+[/\\]+)*(?=[\w.])")
 """The folders of an absolute path; the slashes in ``data.name_pattern`` and in numbers are not followed by names."""
 
-DEPENDENT = ("weights.path", "weights.name", "train.mode")
-"""Settings that follow others and are displayed only if nothing else differs."""
+DEPENDENT = ("weights.path", "weights.name", "train.mode")  # displayed only if nothing else differs
 
 
 @dataclass(frozen=True)
