@@ -259,14 +259,9 @@ def open_images(config: ConfigDict, dataset: Dataset | None = None) -> tuple[Dat
     dataset, inspection = inspect(dataset or open_dataset(config.data), config.data.on_error)
     check(dataset, config.data.source)
     first: dict[str, Record] = {}
-    contradictions = [
-        f"{first[pixels].path} and {record.path}"
-        for record, pixels in zip(dataset.records, inspection.pixels, strict=True)
-        if first.setdefault(pixels, record).label != record.label
-    ]
-    if contradictions:
-        count = plural(len(contradictions), "image")
-        note = f"{count} under two classes, one label is wrong: {first_few(contradictions)}"
+    pairs = [(first.setdefault(of, one), one) for of, one in zip(inspection.pixels, dataset.records, strict=True)]
+    if named := [f"{one.path} and {other.path}" for one, other in pairs if one.label != other.label]:
+        note = f"{plural(len(named), 'image')} under two classes, one label is wrong: {first_few(named)}"
         dataset = replace(dataset, notes=(*dataset.notes, note))
     counts = Counter(dataset.classes[record.label] for record in dataset.records)
     found = [f"{name} {count:,}" for name, count in sorted(counts.items())]

@@ -128,12 +128,9 @@ def measure_robustness(folder: Path, trial: str, weights: str, count: int) -> No
     heads = [[place[fold, seed] for fold in folds] for seed in seeds]  # (R, N): those that score each row
 
     def classify(changed: Dataset) -> HeldOut:
-        blocks = []
-        for block in ensemble.predict(changed):
-            blocks.append(block.probabilities)
-            update(block.probabilities.shape[1])
-        probabilities = np.concatenate(blocks, axis=1)[heads, images]
-        return HeldOut(predictions.labels[chosen], probabilities, predictions.subjects[chosen], folds)
+        probabilities = np.concatenate([block.probabilities for block in ensemble.predict(changed)], axis=1)
+        update(len(position))
+        return HeldOut(predictions.labels[chosen], probabilities[heads, images], predictions.subjects[chosen], folds)
 
     conditions = [(name, *pair) for name, (_, strengths) in PERTURBATIONS.items() for pair in enumerate(strengths, 1)]
     with progress.bar("robustness", (1 + len(conditions)) * len(position), "images") as update:

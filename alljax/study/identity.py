@@ -123,11 +123,8 @@ def changes(stored: Settings, given: Settings) -> list[str]:
 
 def input_changes(stored: Mapping[str, str], given: Mapping[str, str]) -> str:
     """Returns which inputs have another SHA-256 in `given` than stored, by name; empty for none."""
-    lines = [
-        f"{name} (SHA-256 {stored.get(name, 'none')[:16]} → {digest[:16]})"
-        for name, digest in given.items()
-        if stored.get(name) != digest
-    ]
+    changed = [name for name in given if stored.get(name) != given[name]]
+    lines = [f"{name} (SHA-256 {stored.get(name, 'none')[:16]} → {given[name][:16]})" for name in changed]
     return f"other inputs: {first_few(lines)}" if lines else ""
 
 
