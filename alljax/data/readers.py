@@ -150,6 +150,8 @@ def _join_sources(data: Any, subsets: Sequence[str]) -> Dataset:
     notes, known_subjects = [], []
     for name, path, *mapping in data.sources:
         dataset = _select(open_mapped(path, data.classes, "".join(mapping), data.synthetic), subsets, path)
+        if not dataset.records or "/" in name:
+            raise ConfigError(f"data.sources: {name!r} has a slash, or {path} has no images of {' and '.join(subsets)}")
         for one in dataset.records:
             subject = one.subject and f"{name} {one.subject}"
             record = replace(one, path=f"{name}/{one.path}", subject=subject, fold=name)

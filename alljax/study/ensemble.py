@@ -64,6 +64,7 @@ class Ensemble:
     sources: tuple[Source, ...]  # of the features; of fine-tuned networks the untrained one
     heads: tuple[tuple[int, int, int], ...]  # repeat, fold and seed of each, in this order
     members: list[Member] = field(repr=False)  # one; of fine-tuned networks one each, of selections one per fold
+    combined: "Sequence[Ensemble]" = ()  # the trials of a combined one
 
     @property
     def result(self) -> dict[str, Any]:
@@ -159,8 +160,6 @@ class Ensemble:
 @dataclass(frozen=True, eq=False)
 class CombinedEnsemble(Ensemble):
     """Each head combines those of the members of the same fold and seed; `config` and `network` are of the first."""
-
-    combined: Sequence[Ensemble] = ()
 
     def predict(self, dataset: Dataset) -> Iterator[Block]:
         """Yields the predictions for all images at once, without features."""

@@ -37,7 +37,8 @@ def serialize(opened: Ensemble, tuned_only: bool = False) -> bytes:
     scaling, source = asdict(network.preprocessing), network.weights.source or store.UNKNOWN
     source = replace(source, backbone=network.backbone.name, layout=network.layout)
     if not jax.tree.all(jax.tree.map(np.array_equal, member.backbone["params"], network.used("params"))):
-        trained_on = [Path(data["source"]).name.lower(), *({data["name"]} & {"cnmc"})]
+        sources = data["source"].split(", ")
+        trained_on = [*(Path(name).name.lower() for name in sources), *({data["name"]} & {"cnmc"})]
         name = f"{source.name}, fine-tuned on {trained_on[-1]} in {opened.study.folder.resolve().name}"
         expected = {key: scaling[key] for key in ("name", "image_size", "interpolation", "antialias")}
         source = replace(source, name=name, trained_on=trained_on, preprocessing=expected)

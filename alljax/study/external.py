@@ -36,8 +36,9 @@ def evaluate_source(folder: Path, trial: str, weights: str, source: str, classes
     opened = open_ensemble(folder, trial, weights)
     study, name, level = opened.study, opened.trial, opened.study.level
     dataset, subjects, about = _open_source(study, source, classes, opened.config.data.on_error)
-    if opened.network and (weights_source := opened.network.weights.source):
-        about["notes"] += filter(None, [weights_source.seen(dataset.name, Path(source).name)])
+    networks = [one.network for one in (opened, *opened.combined) if one.network]
+    seen = [one.weights.source.seen(dataset.name, Path(source).name) for one in networks if one.weights.source]
+    about["notes"] += filter(None, dict.fromkeys(seen))
     labels = np.array([record.label for record in dataset.records])
     heads = np.concatenate([block.probabilities for block in opened.predict(dataset)], axis=1)
     test, predictions = HeldOut(labels, heads, subjects), study.predictions(name)
