@@ -4,8 +4,8 @@ r"""The paper's own two networks: VGG16 with Adam and 100 epochs, ResNet50 with 
         --config.data.source=C-NMC_Leukemia.zip
 
 The two rows "Proposed" of Table 7, with subjects held out; all 32 trainings are in ``configs/paper.py``.  Frozen
-backbones, average pooling, Dense(512) and softmax.  On C-NMC about an hour on two CPU cores, for features.  ``:toy``:
-64 pixels, two early stages, random weights, half a minute.
+backbones, average pooling, Dense(512) and softmax.  Features of all of C-NMC should take 20 minutes on two CPU cores.
+``:toy``: 64 pixels, two early stages, random weights, half a minute.
 """
 
 from ml_collections import ConfigDict

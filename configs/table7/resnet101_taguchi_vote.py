@@ -5,9 +5,8 @@ r"""Our reading of [22]: ResNet-101, its settings by Taguchi's method, and the v
 
 Four factors of three levels in an orthogonal array L9, and the vote of all: 10 trials.  Frozen ResNet-101 with a
 softmax on its features; the factors of the source are not in its abstract.  The report has the main effects and the
-settings that they predict to be best.  On C-NMC about two hours on two CPU cores, for features.  ``:prelim``: trained
-on the training set and tested on the preliminary test set, as in the source.  ``:toy``: 64 pixels, one stage, random
-weights, half a minute.
+settings that they predict to be best.  ``:prelim``: trained on the training set and tested on the preliminary test
+set, as in the source.  ``:toy``: 64 pixels, one stage, random weights, half a minute.
 """
 
 from ml_collections import ConfigDict

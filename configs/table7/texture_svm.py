@@ -6,8 +6,7 @@ r"""Our reading of [7]: texture of the nucleus, principal components, and a supp
 The nucleus is the darkest cluster of k-means in L*a*b*; co-occurrence matrices (GLCM, seven measures, four angles) and
 run-length matrices (GLRLM, eleven measures) of its gray levels; components with 95 % of the variance; an SVM with a
 Gaussian kernel.  The report has what texture adds to the size of the cell.  On 512 images of C-NMC (with
---config.data.allow_partial=true) expect an AUC of .68 [.48, .83], .02 above that of the size; 10 minutes for all of
-C-NMC on two CPU cores.  ``:toy``: seconds.
+--config.data.allow_partial=true) expect an AUC of .68 [.48, .83], .02 above that of the size.  ``:toy``: seconds.
 """
 
 from ml_collections import ConfigDict
