@@ -5,8 +5,7 @@ r"""Our reading of [8]: MobileNetV2 and ResNet18, combined by weights.
 
 Frozen networks with a softmax on their features, SGD with momentum; the probabilities are averaged with weights
 proportional to the accuracies on inner folds of the training subjects: 3 trials.  The source says "transfer learning"
-and "probability-based weight factor".  ``:toy``: 64 pixels, early stages,
-random weights, half a minute.
+and "probability-based weight factor".  ``:toy``: 64 pixels, early stages, random weights, half a minute.
 """
 
 from ml_collections import ConfigDict
