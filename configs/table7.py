@@ -2,13 +2,13 @@ r"""The methods behind Table 7 on the same images, split by image and with subje
 
     alljax study --config=configs/table7.py --workdir=runs/table7 --config.data.source=C-NMC_Leukemia.zip
 
-All methods of ``configs/table7/`` under the protocols paper and subject_kfold: 60 trials.  "Table 7 under one
-protocol" in the report has both numbers, their difference, the printed number and what its source says.  It was not run on
-all of C-NMC; the methods that fine-tune networks need a GPU there.
+All methods of ``configs/table7/`` under the protocols paper and subject_kfold: 62 trials.  "Table 7 under one
+protocol" in the report has both numbers, their difference, the printed number and what its source says.  It was not
+run on all of C-NMC; the methods that fine-tune networks need a GPU there.
 
     alljax study --config=configs/table7.py:toy --workdir=runs/table7_toy
 
-Generated cells of 64 × 64 pixels, first stages, random weights, as each row says: 60 trials in four minutes on two CPU
+Generated cells of 64 × 64 pixels, first stages, random weights, as each row says: 62 trials in four minutes on two CPU
 cores.
 """
 
