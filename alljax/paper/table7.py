@@ -86,7 +86,7 @@ def methods_table(study: Study) -> Table:
     notes = (
         f"Accuracies; in brackets {study.intervals}. Differences are in percentage points.",
         "AUC: with subjects held out. Minus cell size: so, too, the accuracy minus that of a threshold on the size.",
-        "Seconds: of training, without features; trials that differ in the number of epochs only are trained together.",
+        "Seconds: of training, without features; those of trials that are trained together, and the sum of members.",
         *skipped_trials(study),
     )
     return Table("table-7-methods", "Methods on the same images", COLUMNS, rows, footer, notes)
