@@ -70,7 +70,8 @@ class TransformerBlock(nn.Module):
         x = tokens[:, :, 0]
         (*rows, width), dense = x.shape, partial(nn.Dense, dtype=x.dtype)
         joint = dense(3 * width, name="qkv")(Norm(name="norm1")(x)).reshape(*rows, 3, -1, 64)
-        mixed = jax.nn.dot_product_attention(*jnp.moveaxis(joint, 2, 0)).reshape(x.shape)
+        with jax.numpy_dtype_promotion("standard"):  # the function promotes types itself
+            mixed = jax.nn.dot_product_attention(*jnp.moveaxis(joint, 2, 0)).reshape(x.shape)
         x += LayerScale(name="ls1")(dense(width, name="proj")(mixed))
         inner = nn.gelu(dense(4 * width, name="fc1")(Norm(name="norm2")(x)), approximate=False)
         x += LayerScale(name="ls2")(dense(width, name="fc2")(inner))
