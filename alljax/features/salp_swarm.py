@@ -74,8 +74,10 @@ def ridge_error(features: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> 
         grams.append((centered.T @ centered, centered.T @ targets[train], features[test] - mean))
 
     def error(kept: np.ndarray) -> float:
-        chosen = features[:, [] if grams else kept].astype(np.float64)
-        kernel, wrong = chosen @ chosen.T, 0
+        wrong = 0
+        if not grams:
+            chosen = features[:, kept].astype(np.float64)
+            kernel = chosen @ chosen.T
         for fold, (train, test) in enumerate(sides):
             offset = targets[train].mean(0)
             if grams:

@@ -57,21 +57,26 @@ def fit(
         if not np.ptp(features, axis=0).any():
             error = f"features.select: before {name} all features of the training images are constant"
             raise DataError(f"{error}; choose another features.extractor or model.stage")
-        scaler = StandardScaler().fit(features)
-        fitted = {"0.mean": scaler.mean_.astype(np.float32), "1.scale": scaler.scale_.astype(np.float32)}
         if name == "pca":
             components = PCA(settings.variance, svd_solver="full").fit(features)
             fitted = {"0.mean": components.mean_, "1.components": components.components_}
-        elif name != "standardize":
+        elif name == "random":
+            columns = np.random.default_rng(seed).permutation(features.shape[1])[: settings.keep]
+            fitted = {"0.columns": np.sort(columns)}
+        else:
+            scaler = StandardScaler().fit(features)
+            fitted = {"0.mean": scaler.mean_.astype(np.float32), "1.scale": scaler.scale_.astype(np.float32)}
+        if name in ("anova", "correlation", "salp_swarm"):
             standardized = Selection(fitted).transform(features)
-            columns = _by_variance_ratio(standardized, labels)
-            if name == "random":
-                columns = np.random.default_rng(seed).permutation(len(columns))
+            if name == "salp_swarm":
+                columns = salp_swarm.select(standardized, labels, groups, settings, seed, show)
+            else:
+                columns = _by_variance_ratio(standardized, labels)
+            if name == "anova":
+                columns = columns[: settings.keep]
             elif name == "correlation":
                 columns = columns[_uncorrelated(standardized.T[columns], settings.max_correlation)]
-            elif name == "salp_swarm":
-                columns = salp_swarm.select(standardized, labels, groups, settings, seed, show)
-            fitted = {"0.columns": np.sort(columns[: settings.keep] if name in ("anova", "random") else columns)}
+            fitted = {"0.columns": np.sort(columns)}
         arrays |= {f"{step}.{kind}": array for kind, array in fitted.items()}
         features = Selection(fitted).transform(features)
     return Selection(arrays)

@@ -4,8 +4,8 @@ r"""Our reading of [9]: a network of six convolutions and ResNet18, trained from
         --config.data.source=C-NMC_Leukemia.zip
 
 Both from scratch on the images of this study, as the report says.  As in the source: SGD with momentum, halved every
-20 epochs (of 8,528 images), flips and quarter turns, pixels without normalization.  A job for a GPU: more than a day
-on two CPU cores.  ``:toy``: 64 pixels, early stages, a minute.
+20 epochs (of 8,528 images), flips and quarter turns, pixels without normalization.  A job for a GPU.
+``:toy``: 64 pixels, early stages, a minute.
 
     alljax study --config=configs/table7/histonet_transfer.py:histonet --workdir=runs/transfer \
         --config.data.source=C-NMC_Leukemia.zip --config.weights.path=histonet.safetensors

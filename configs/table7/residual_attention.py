@@ -4,8 +4,8 @@ r"""Our reading of [25]: attention modules on the trunk of a ResNet50.
         --config.data.source=C-NMC_Leukemia.zip
 
 Residual attention (Wang et al., CVPR 2017), from scratch: there are no published weights.  The reference [25] of the
-paper is wrong; its number is of malaria cells.  A job for a GPU: more than a day on two CPU cores.  ``:toy``: 64
-pixels, one stage, a minute.
+paper is wrong; its number is of malaria cells.  A job for a GPU.  ``:toy``: 64 pixels, one stage, a
+minute.
 """
 
 from ml_collections import ConfigDict

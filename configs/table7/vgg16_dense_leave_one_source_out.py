@@ -4,8 +4,8 @@ r"""Our reading of [24]: VGG16 with small dense layers, fine-tuned shallowly and
         --config.data.source=C-NMC_Leukemia.zip
 
 Shallow: the last block and the head are trained; deep: all blocks.  One layer of 1,024 units with dropout; the sizes
-and rates are not in the abstract.  With subjects held out.  A job for a GPU: about a day on two CPU cores.  ``:toy``:
-64 pixels, two blocks, random weights, a minute.
+and rates are not in the abstract.  With subjects held out.  A job for a GPU.  ``:toy``: 64 pixels, two blocks, random
+weights, a minute.
 
     alljax study --config=configs/table7/vgg16_dense_leave_one_source_out.py:sources --workdir=runs/sources \
         --config.data.classes=hem,all \
