@@ -77,7 +77,13 @@ def print_verification(found: Mapping[str, Any], out: Path | None = None) -> Non
 
 
 def audit(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Compares all images of a source and counts what leaks under each protocol; returns findings for JSON."""
+    """Compares all images of a source and counts what leaks under each protocol.
+
+    Returns the findings, ready for JSON: ``source``, ``images`` and ``subject_names`` (numbers), ``exact`` and ``near``
+    duplicates (see `_duplicates`), ``merged`` names of one subject, ``notes``, ``error``: how a protocol leaks that is
+    not declared leaky (empty if none does), and ``protocols``: how many test images of each have the same ``subject``,
+    ``field``, image (``duplicate``) or a similar one (``near``) in the training data; None where that is unknown.
+    """
     config = configs.vary(configs.load(overrides=overrides), {"data.source": source})
     dataset = open_all(source, config.data.classes, config.data.name_pattern, config.data.synthetic)
     if not dataset.records:
@@ -135,7 +141,12 @@ def print_audit(found: Mapping[str, Any], out: Path | None = None) -> None:
 
 
 def audit_split(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Compares the sides of a split, a CSV with path, label, split, and perhaps subject; returns findings for JSON."""
+    """Compares the sides of a split, a CSV with path, label, split, and perhaps subject.
+
+    Returns the findings, ready for JSON: ``split`` (the CSV), ``images`` by side, ``shared``: how many images of a
+    ``side`` share each of `SHARED` with the ``other`` (None where that is unknown), ``rows`` with these images,
+    ``file_properties`` (see `inspection.measure_properties`) and ``notes``.  `DataError`: no second side.
+    """
     dataset, inspection = inspect(open_all(str(path), configs.load(overrides=overrides).data.classes), "skip")
     table = _tabulate(dataset, inspection).drop(columns="subject")
     table = table.rename(columns={"subset": "side", "merged": "subject", "pixels": "image"})
