@@ -56,7 +56,8 @@ def check_folder(workdir: Path) -> None:
 def check_links(workdir: Path) -> None:
     """Raises `WorkdirError` for a link or a special file where alljax reads or writes: it may lead outside."""
     for path in (path for place in PLACES for path in workdir.glob(place)):
-        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+        special = not (path.is_file() or path.is_dir()) and path.exists()  # or another process has removed it
+        if path.is_symlink() or special:
             raise WorkdirError(f"{path} is a link or a special file, which is not followed; replace it by a copy")
 
 
