@@ -56,6 +56,12 @@ def open_image(data: bytes) -> Image.Image:
     return Image.open(io.BytesIO(data), formats=sorted({*IMAGE_FORMATS.values()}))
 
 
+def encode(pixels: NDArray[np.uint8]) -> bytes:
+    """Returns RGB (H, W, 3) or gray (H, W) pixels as an uncompressed BMP file."""
+    Image.fromarray(pixels).save(file := io.BytesIO(), "BMP")
+    return file.getvalue()
+
+
 def load(dataset: Dataset, record: Record) -> Pixels:
     """Reads and decodes (see `decode`) the image of a record, cropped as `Dataset.crops` says."""
     return crop(dataset, decode(dataset.read(record), record.path))

@@ -1,16 +1,15 @@
 """Reads MedMNIST files (https://medmnist.com)."""
 
-import io
 import re
 import threading
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from alljax.data.archive import ZIP_ERRORS, file_stamp, read_arrays
 from alljax.data.dataset import Dataset, Record
+from alljax.data.images import encode
 from alljax.errors import DataError
 
 
@@ -44,8 +43,7 @@ def read_medmnist(path: Path) -> Dataset:
                 if loaded is None or not re.fullmatch(rf"uint8 \({count}, \d+, \d+(, 3)?\)", found):
                     raise DataError(f"{path}: {subset}_images is {found}; expected uint8 ({count}, height, width[, 3])")
                 images[subset] = loaded
-        Image.fromarray(images[subset][int(row)]).save(file := io.BytesIO(), "BMP")  # lossless
-        return file.getvalue()
+        return encode(images[subset][int(row)])
 
     stamp = file_stamp(path)
     return Dataset("npz", classes, records, read, stamp=lambda record: stamp)

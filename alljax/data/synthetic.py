@@ -6,7 +6,6 @@ better, and splits by image give optimistic results. Colors follow from stain de
 nearly all color differences of 512 real cells do. Areas and lengths are in pixels of the real 450 × 450 images.
 """
 
-import io
 import math
 from types import SimpleNamespace
 
@@ -16,6 +15,7 @@ from PIL import Image
 
 from alljax.data.cnmc import CLASS_NAMES, CLASSES
 from alljax.data.dataset import Dataset, Record
+from alljax.data.images import encode
 from alljax.errors import ConfigError
 
 Array = NDArray[np.floating]
@@ -69,9 +69,7 @@ def read_synthetic(subjects: int, images: int, image_size: int, seed: int) -> Da
                 records.append(Record(path, label, subject, str(field), str(cell)))
 
     def read(record: Record) -> bytes:
-        pixels = render_cell(seed, record.subject, int(record.field), int(record.cell), image_size)
-        Image.fromarray(pixels).save(file := io.BytesIO(), "BMP")
-        return file.getvalue()
+        return encode(render_cell(seed, record.subject, int(record.field), int(record.cell), image_size))
 
     notes = (f"{images:,} generated images of {subjects:,} subjects: results say nothing about leukemia",)
     return Dataset("synthetic", CLASSES, tuple(records), read, notes, class_names=CLASS_NAMES)
