@@ -1,10 +1,10 @@
-# make demo   make test   make test-all   make lint   make bench
+# make demo   make test   make test-all   make lint   make docs   make bench
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all bench lint format clean
+.PHONY: demo test test-all docs bench lint format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/alljax study --config=configs/quickstart.py --workdir=runs/quickstart
@@ -20,7 +20,11 @@ test: $(VENV)/.dev
 test-all: test
 	$(BIN)/pytest -m "long or system" $(PYTEST_ARGUMENTS)
 
-# Beside PyTorch, ONNX Runtime and Keras: docs/performance.md. BENCH_ARGUMENTS="--parts=features --quick"
+# site/index.html; warnings, and links to pages or sections that do not exist, are errors.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Beside PyTorch, ONNX Runtime and Keras: docs/explanation/performance.md. BENCH_ARGUMENTS="--parts=features --quick"
 bench: $(VENV)/.dev
 	$(BIN)/python tests/benchmarks/bench.py $(BENCH_ARGUMENTS)
 
@@ -35,12 +39,16 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs site
 
 # The stamps record a finished installation; a newer pyproject.toml repeats it.
 $(VENV)/.dev: pyproject.toml | $(BIN)/pip
 	$(PIP_INSTALL) --editable '.[demo,dev]'
 	touch $@ $(VENV)/.demo
+
+$(VENV)/.docs: pyproject.toml | $(BIN)/pip
+	$(PIP_INSTALL) --editable '.[docs]'
+	touch $@
 
 $(VENV)/.demo: pyproject.toml | $(BIN)/pip
 	$(PIP_INSTALL) --editable '.[demo]'

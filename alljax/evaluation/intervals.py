@@ -1,4 +1,4 @@
-"""Confidence intervals of metrics: jackknife over subjects, whose coverage is in `docs/intervals.md`.
+"""Confidence intervals of metrics: jackknife over subjects, whose coverage is in `docs/explanation/intervals.md`.
 
 Images of one subject resemble each other, so subjects, not images, are the independent units. Each is left out in turn
 (B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11); the spread of these values gives the

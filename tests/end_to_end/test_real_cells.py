@@ -214,7 +214,7 @@ def accuracy(table: pandas.DataFrame, shares: pandas.Series) -> float:
 
 
 def jackknife(table: pandas.DataFrame, metric: str, level: float = 0.95) -> list[float]:
-    """Returns the interval of docs/intervals.md; the metric is averaged over seeds."""
+    """Returns the interval of docs/explanation/intervals.md; the metric is averaged over seeds."""
     shares = table["label"].value_counts(normalize=True)
 
     def value(part: pandas.DataFrame) -> float:

@@ -2,7 +2,8 @@
 
 The score of an image is normal around the mean of its class, shifted by a normal deviation of its subject. A standard
 deviation of 0.8 makes subjects as different as in published results on C-NMC (accuracy 0.8, worst of 28 subjects 0.26;
-J. Prellberg and O. Kramer, 2019). `python tests/evaluation/test_coverage.py` prints the table of docs/intervals.md.
+J. Prellberg and O. Kramer, 2019). `python tests/evaluation/test_coverage.py` prints the table of
+docs/explanation/intervals.md.
 """
 
 import math
