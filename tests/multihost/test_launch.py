@@ -36,15 +36,16 @@ def fake(tmp_path: Path) -> Mapping[str, str]:
     program.write_text(
         "#!/usr/bin/env bash\n"
         f"cd {tmp_path}\n"
-        'printf "%s\\n" "$JAX_LOCAL_DEVICE_IDS" "$@" > $$.part && mv $$.part $$.called\n'
+        'printf "%s\\n" "$CUDA_VISIBLE_DEVICES$JAX_LOCAL_DEVICE_IDS" "$@" > $$.part && mv $$.part $$.called\n'
         'if [[ $WAIT ]]; then trap "exit 75" TERM; while true; do sleep 0.1; done; fi\n'
-        "[[ $* != *--process=$FAIL ]] || exit 3\n"
+        "[[ $* != *$FAIL ]] || exit 4\n"
     )
     program.chmod(0o755)
     (tmp_path / "bin/nvidia-smi").write_text('#!/bin/sh\nprintf "GPU 0\\nGPU 1\\nGPU 2\\nGPU 3\\n"\n')
     (tmp_path / "bin/nvidia-smi").chmod(0o755)
     clean = environment()
-    return clean | {"PATH": f"{program.parent}:{clean['PATH']}", "WAIT": "", "FAIL": "none", "JAX_LOCAL_DEVICE_IDS": ""}
+    unset = dict.fromkeys(("WAIT", "JAX_LOCAL_DEVICE_IDS", "CUDA_VISIBLE_DEVICES"), "")
+    return clean | unset | {"PATH": f"{program.parent}:{clean['PATH']}", "FAIL": "none"}
 
 
 def calls(folder: Path) -> list[list[str]]:
@@ -61,13 +62,32 @@ def test_local_starts_one_process_or_several(tmp_path: Path, fake: Mapping[str, 
     subprocess.run([script, "--config=c.py"], env=several, check=True)
     common = ["study", "--config=c.py", "--coordinator=localhost:4711", "--processes=2"]
     assert calls(tmp_path) == [["0,1", *common, "--process=0"], ["2,3", *common, "--process=1"]]
-    assert subprocess.run([script], env={**several, "FAIL": "1"}).returncode == 3
+    assert subprocess.run([script], env={**several, "FAIL": "--process=1"}).returncode == 4
     assert subprocess.run([script], env={**several, "PROCESSES": "3"}, capture_output=True).returncode == 2
 
 
+def test_local_gives_each_device_a_shard(tmp_path: Path, fake: Mapping[str, str]) -> None:
+    command, words = [LAUNCH / "local.sh", "--per_device", "--config=c.py"], ["study", "--config=c.py"]
+    subprocess.run(command, env=fake, check=True)
+    shards = [[str(gpu), *words, f"--shard={gpu}/4"] for gpu in range(4)]
+    assert calls(tmp_path) == [["", *words], *shards], "the last call, without a shard, joins the results"
+    for path in tmp_path.glob("*.called"):
+        path.unlink()
+    failing = subprocess.run(command, env={**fake, "CUDA_VISIBLE_DEVICES": "2,GPU-a/b", "FAIL": "--shard=0/2"})
+    assert failing.returncode == 4
+    assert calls(tmp_path) == [["2", *words, "--shard=0/2"], ["GPU-a/b", *words, "--shard=1/2"]]
+    (tmp_path / "bin/nvidia-smi").write_text("#!/bin/sh\nexit 9\n")
+    refused = subprocess.run(command, env=fake, capture_output=True, text=True)
+    assert (refused.returncode, "CUDA_VISIBLE_DEVICES" in refused.stderr) == (2, True)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_local_stops_all_processes(number: signal.Signals, tmp_path: Path, fake: Mapping[str, str]) -> None:
-    with subprocess.Popen([LAUNCH / "local.sh"], env={**fake, "PROCESSES": "2", "WAIT": "yes"}) as script:
+@pytest.mark.parametrize("words", [[], ["--per_device"]])
+def test_local_stops_all_processes(
+    words: list[str], number: signal.Signals, tmp_path: Path, fake: Mapping[str, str]
+) -> None:
+    variables = {**fake, "PROCESSES": "2", "CUDA_VISIBLE_DEVICES": "0,1", "WAIT": "yes"}
+    with subprocess.Popen([LAUNCH / "local.sh", *words], env=variables) as script:
         while len(calls(tmp_path)) < 2:
             assert script.poll() is None
             time.sleep(0.05)

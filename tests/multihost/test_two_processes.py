@@ -1,11 +1,13 @@
 """`alljax study` as two processes of two devices each, against one process of four."""
 
 import signal
+import subprocess
 from pathlib import Path
 
 import pandas
+import pytest
 from multihost.conftest import SGD, assert_same_network, wait_for_checkpoint
-from processes import TOY, Process, Start, finish, free_port, wait_for
+from processes import ROOT, TOY, Process, Start, environment, finish, free_port, start_study, wait_for
 
 from alljax.study import workdir
 
@@ -75,22 +77,54 @@ def test_dead_process_is_reported(start: Start, tmp_path: Path) -> None:
     assert "another task died" in output or "alljax: this process ends" in output, output
 
 
-def test_processes_share_frozen_trials(start: Start, tmp_path: Path) -> None:
+RATES = [0.001 * step for step in range(1, 11)]
+FROZEN = (
+    *SGD, "--config.train.mode=frozen", "--config.train.groups=()", "--config.model.stage=stem",
+    f"--config.study.sweep=(('train.learning_rate', {RATES}),)",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten heads, trained by one process."""
+    folder = tmp_path_factory.mktemp("frozen")
+    finish(start_study(folder, *FROZEN))
+    return folder
+
+
+def assert_same_trials(folder: Path, expected: Path) -> None:
+    tables = [sorted(each.glob("trials/*/predictions.csv")) for each in (folder, expected)]
+    assert len(tables[0]) == len(tables[1]) == len(RATES)
+    for first, second in zip(*tables, strict=True):
+        pandas.testing.assert_frame_equal(pandas.read_csv(first), pandas.read_csv(second), atol=1e-4)
+    assert workdir.verify_all(folder) == 8 + 5 * len(RATES), "files of the study and of each trial"
+
+
+def test_processes_share_frozen_trials(start: Start, frozen: Path, tmp_path: Path) -> None:
     """Each process trains every second head; one of them gets a signal; the results are those of one process."""
-    rates = [0.001 * step for step in range(1, 11)]
-    words = [
-        *SGD, "--config.train.mode=frozen", "--config.train.groups=()", "--config.model.stage=stem",
-        f"--config.study.sweep=(('train.learning_rate', {rates}),)",
-    ]  # fmt: skip
-    processes = begin(start, tmp_path / "two", *words, ALLJAX_STOP_CODE="75")
-    wait_for(lambda: any((tmp_path / "two").glob("trials/*/metrics.json")), *processes)
+    processes = begin(start, tmp_path, *FROZEN, ALLJAX_STOP_CODE="75")
+    wait_for(lambda: any(tmp_path.glob("trials/*/metrics.json")), *processes)
     processes[1].send_signal(signal.SIGTERM)
     assert all("the same command resumes" in finish(process, code=75) for process in processes)
+    assert [bool(finish(process)) for process in begin(start, tmp_path, *FROZEN)]
+    assert_same_trials(tmp_path, frozen)
 
-    processes = [*begin(start, tmp_path / "two", *words), start(tmp_path / "one", *words)]
-    assert [bool(finish(process)) for process in processes]
-    found, expected = (sorted((tmp_path / name).glob("trials/*/predictions.csv")) for name in ("two", "one"))
-    assert len(found) == len(expected) == len(rates)
-    for first, second in zip(found, expected, strict=True):
-        pandas.testing.assert_frame_equal(pandas.read_csv(first), pandas.read_csv(second), atol=1e-4)
-    assert workdir.verify_all(tmp_path / "two") == 8 + 5 * len(rates), "files of the study and of each trial"
+
+def test_devices_of_a_host_share_the_trials(frozen: Path, tmp_path: Path) -> None:
+    """`launch/local.sh --per_device` on two devices, stopped once; the results are those of one process."""
+    command = [ROOT / "launch/local.sh", "--per_device", *FROZEN, f"--workdir={tmp_path}"]
+    variables = environment(1, CUDA_VISIBLE_DEVICES="0,1", ALLJAX_STOP_CODE="75")
+
+    def run() -> Process:
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, env=variables, stdout=pipe, stderr=subprocess.STDOUT, text=True)
+
+    stopped = run()
+    wait_for(lambda: any(tmp_path.glob("trials/*/checksums.json")), stopped)
+    stopped.send_signal(signal.SIGTERM)
+    output = finish(stopped, code=75)
+    assert all(f"device {device}: alljax: SIGTERM: stops" in output for device in (0, 1)), output
+    assert "report:" not in output
+    assert finish(run()).count(f"report: {tmp_path / 'report.html'}") == 1
+    assert (tmp_path / "report.html").is_file()
+    assert_same_trials(tmp_path, frozen)
