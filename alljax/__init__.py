@@ -4,25 +4,24 @@ The subpackages follow the path of the data: `data`, `models`, `weights`, `featu
 `report`, `paper`; each imports only from those before it.  The names in `__all__` are imported on first use.
 """
 
+import re
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 __version__ = "0.1.0"
 
-_MODULES = {
-    "load_config": "config.load",
-    "open_dataset": "data.readers.open_dataset",
-    "make_splits": "data.splits.make_splits",
-    "get_backbone": "models.backbones.get_backbone",
-    "evaluate": "evaluation.intervals.evaluate",
-    "run_study": "study.run.run_study",
-    "write_report": "report.report.write_report",
-}
+# The stub is the only list of the public names: type checkers and editors read it, too.
+_STUB = Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8")
+_MODULES = {name: module for module, name in re.findall(r"from (\S+) import (\w+)", _STUB)}
 __all__ = ["__version__", *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
-        raise AttributeError(f"module 'alljax' has no attribute {name!r}")
-    module, _, attribute = _MODULES[name].rpartition(".")
-    return getattr(import_module(f"alljax.{module}"), attribute)
+        raise AttributeError(f"module 'alljax' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -50,6 +50,27 @@ def load(file: str = "", overrides: Sequence[str] = (), problems: Problems | Non
     return config
 
 
+def load_config(file: str = "", /, **settings: Any) -> ConfigDict:
+    """Returns the config of a study, which `alljax.run_study` runs: that of a file, or the defaults, with changes.
+
+    Args:
+        file: What ``alljax study --config=`` accepts.
+        **settings: Those that ``alljax study --settings`` lists, with ``__`` for a dot, as in scikit-learn.
+
+    Raises:
+        ConfigError: An unknown setting, a value of another type, or settings that contradict each other.
+
+    >>> config = alljax.load_config(split__folds=3, train__epochs=7)
+    >>> config.train.learning_rate = 1e-3
+    >>> config.split.folds, config.train.epochs, config.train.optimizer
+    (3, 7, 'adam')
+    """
+    changes, found = {key.replace("__", "."): _tuples(value) for key, value in settings.items()}, Problems()
+    found.errors += [ConfigError(problem) for key, value in changes.items() if (problem := problem_of(key, value))]
+    found.report()
+    return check(vary(load(file), changes))
+
+
 def _parse(word: str) -> tuple[str, Any]:
     """Returns key and value of ``--config.key=text``."""
     key, equals, text = word.removeprefix("--config.").partition("=")

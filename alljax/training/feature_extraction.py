@@ -18,8 +18,11 @@ from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
+from numpy.typing import NDArray
 
 from alljax import cache, files, progress
+from alljax import config as configs
+from alljax.data.arrays import as_dataset
 from alljax.data.dataset import Dataset
 from alljax.data.images import READING_VERSION
 from alljax.data.inspection import read_ahead
@@ -34,6 +37,32 @@ Source = Network | Extractor
 """Where features come from."""
 
 _Result = TypeVar("_Result")
+
+
+def extract_features(backbone: Network, images: Any, batch_size: int | None = None) -> NDArray[np.float32]:
+    """Returns the features of images, float32 (N, D), as ``alljax features`` computes them, bit by bit.
+
+    They are stored in the cache by the content of the images: the same call, or a study, reads them from there.
+
+    Args:
+        backbone: From `alljax.load_backbone`; it resizes and scales the images as its weights expect.
+        images: RGB images, uint8 (N, H, W, 3), or a list of (H, W, 3) of any sizes; a file, folder, zip or CSV, or a
+            list of them; or a data set of `alljax.open_dataset`, whose order the features have.
+        batch_size: Images per step, by default 16.
+
+    Raises:
+        DataError: Arrays of another type or shape, no images, or one that cannot be read.
+
+    >>> backbone = alljax.load_backbone("efficientnet_lite0", weights="random", stage="stage1", image_size=64)
+    >>> alljax.extract_features(backbone, np.zeros((2, 100, 80, 3), np.uint8)).shape
+    (2, 16)
+    """
+    settings = {} if batch_size is None else {"features.batch_size": batch_size}
+    config, dataset = configs.load_config(**settings), as_dataset(images)
+    hashes = read_ahead(lambda record: hashlib.sha256(dataset.read(record)).hexdigest(), dataset.records)
+    with contextlib.closing(hashes):
+        extractor = FeatureExtractor(config, dataset, tuple(digest.result() for digest in hashes))
+    return np.array(extractor.load(backbone))
 
 
 def open_sources(config: ConfigDict, network: Network | None) -> tuple[Source, ...]:

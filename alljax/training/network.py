@@ -5,6 +5,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from jaxlib.version import __version__ as jaxlib_version
 from ml_collections import ConfigDict
 
 from alljax import cache, files, interrupts
+from alljax import config as configs
 from alljax.errors import ConfigError
 from alljax.models.backbones import Backbone, get_backbone
 from alljax.models.preprocessing import Preprocessing, get_preprocessing
@@ -24,7 +26,7 @@ ROWS = tuple(2**power + offset for power in (14, 15) for offset in (-1, 0, 1, 17
 """Row counts at which fused loops of XLA's CPU back end change shape."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Network:
     """From pixels to one feature vector per image."""
 
@@ -35,7 +37,12 @@ class Network:
     expected: Preprocessing  # that the weights were trained with
     weights: store.Located
     layout: str  # of the weight file, for example ``torchvision``
-    load: Callable[[], Any] = field(repr=False, compare=False)  # returns `variables`
+    load: Callable[[], Any] = field(compare=False)  # returns `variables`
+
+    def __repr__(self) -> str:
+        weights = self.weights.source.name if self.weights.source else str(self.weights.path)
+        shape = f"image_size={self.preprocessing.image_size}, features={self.feature_count}"
+        return f"Network({self.name!r}, weights={weights!r}, stage={self.stage!r}, pool={self.pool!r}, {shape})"
 
     @property
     def name(self) -> str:
@@ -96,6 +103,41 @@ class Network:
         ours = asdict(replace(self.preprocessing, cell=self.expected.cell))
         theirs = ours if self.weights.source is store.RANDOM else asdict(self.expected)
         return ", ".join(f"{key} {ours[key]} instead of {theirs[key]}" for key in ours if ours[key] != theirs[key])
+
+
+def load_backbone(
+    name: str, weights: str | Path = "", *, stage: str = "", pool: str = "", image_size: int = 0, seed: int = 0
+) -> Network:
+    """Returns a pretrained backbone, which `alljax.extract_features` applies to images.
+
+    Args:
+        name: One of the backbones that ``alljax study --settings`` lists, for example ``vgg16`` or ``dinov2_vits14``.
+        weights: A weight file of torchvision, timm, Keras or alljax, or a folder of them; the name of a known source
+            (``alljax weights list``); ``random`` for initial weights; by default any known source on
+            this machine, or else the download of the backbone's first one.
+        stage: The stage whose activations are the features; by default the last one.
+        pool: ``average``, ``max``, ``flatten``, ``cls`` or ``cls_mean``; by default the backbone's own.
+        image_size: Height and width in pixels to which images are resized; by default that of the weights.
+        seed: Of random weights.
+
+    Raises:
+        ConfigError: A backbone, stage, pooling or size that does not exist; it names the nearest one.
+        WeightsError: No such weights, or a file that is damaged, of another network or not safe to read.
+
+    >>> alljax.load_backbone("efficientnet_lite0", weights="random", stage="stage1", image_size=64)
+    Network('efficientnet_lite0', weights='random', stage='stage1', pool='average', image_size=64, features=16)
+    """
+    path = Path(weights)
+    known = weights in (store.RANDOM.name, *store.sources()) or not (path.exists() or path.suffix in store.SUFFIXES)
+    settings = {
+        "model.backbone": name,
+        "model.stage": stage,
+        "model.pool": pool,
+        "preprocessing.image_size": image_size,
+    }
+    settings |= {"weights.name" if known else "weights.path": str(weights), "seed": seed}
+    (network,) = open_networks([configs.load_config(**settings)])
+    return network
 
 
 def open_networks(configs: Iterable[ConfigDict]) -> list[Network]:
