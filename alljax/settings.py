@@ -64,7 +64,7 @@ def _choice(help: str, *choices: str) -> Setting:
 
 SETTINGS: dict[str, Setting] = {
     "seed": Setting(0, "random seed of splits, parameters and batch order"),
-    "data.source": Setting("synthetic", "folder, zip, CSV, .npz or prepared data set; synthetic: generated cells"),
+    "data.source": Setting("synthetic", "folder, zip, CSV, .npz, prepared data, package.module:function; or synthetic"),
     "data.sources": Setting(
         (),
         "several sources instead of data.source: tuples (name, path[, classes as OTHER=OWN,...]), OWN in data.classes",
@@ -80,7 +80,7 @@ SETTINGS: dict[str, Setting] = {
     "data.synthetic.subjects": Setting(24, "number of subjects", minimum=4),
     "data.synthetic.image_size": Setting(224, "size of generated images in pixels", minimum=32, maximum=4096),
     "data.synthetic.seed": Setting(0, "random seed of the generated images"),
-    "model.backbone": Setting("efficientnet_lite0", "network that computes the features; the name help lists all"),
+    "model.backbone": Setting("efficientnet_lite0", "network for the features: help lists all; or package.module:Name"),
     "model.stage": Setting("", "backbone stage whose output is used; empty: the last stage"),
     "model.pool": _choice("pooling; empty: the backbone's", "", "average", "max", "flatten", "cls", "cls_mean"),
     "model.hidden": Setting(512, "number of hidden units of mlp and lstm", minimum=1, maximum=1e6),

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "alljax"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
-    "errors", "settings", "interrupts", "files", "cache", "progress", "config",
+    "errors", "settings", "interrupts", "files", "cache", "progress", "config", "extensions",
     "data", "models", "weights", "features", "training", "evaluation", "study", "report", "paper", "commands", "cli",
 ]  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Reads a CSV that lists images with their labels."""
 
+import io
 import os
 import posixpath
 import re
@@ -25,10 +26,13 @@ COLUMNS = {
 """The columns, and the names (lower case, no separators) that are read as a column where its own name is absent."""
 
 
-def read_csv(path: Path, labeled: bool = True) -> Dataset:
-    """Reads a CSV with `COLUMNS`: path, relative to its folder, label (if `labeled`), others; NaN is missing."""
+def read_csv(path: Path, labeled: bool = True, text: str = "") -> Dataset:
+    """Reads a CSV with `COLUMNS`: path, relative to its folder, label (if `labeled`), others; NaN is missing.
+
+    If its contents are given as `text`, `path` is a name for messages, and images are relative to its folder.
+    """
     needed = ["path", "label"] if labeled else ["path"]
-    table, notes = _read_table(path, needed)
+    table, notes = _read_table(path, needed, text)
     if incomplete := [str(line) for line in table.index[(table[needed] == "").any(axis=1)]]:
         raise DataError(
             f"{path}: no {' or '.join(needed)} in line {first_few(incomplete)}; complete or remove these lines (NA, "
@@ -57,12 +61,12 @@ def read_csv(path: Path, labeled: bool = True) -> Dataset:
     )
 
 
-def _read_table(path: Path, needed: Sequence[str]) -> tuple["DataFrame", list[str]]:
+def _read_table(path: Path, needed: Sequence[str], text: str) -> tuple["DataFrame", list[str]]:
     """Returns all columns of the lines that are not empty, by line number, and notes; missing values are empty."""
     import pandas  # importing it takes half a second
 
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with io.StringIO(text) if text else path.open(encoding="utf-8-sig") as file:
             separator = max(",;\t", key=file.readline().count)
             file.seek(0)
             options = {"header": None, "dtype": str, "skip_blank_lines": False, "skipinitialspace": True}

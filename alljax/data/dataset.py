@@ -40,7 +40,7 @@ class Record:
 class Dataset:
     """Images with their classes."""
 
-    name: str  # ``cnmc``, ``folder``, ``npz``, ``sources`` or ``synthetic``
+    name: str  # ``cnmc``, ``folder``, ``npz``, ``sources``, ``synthetic``, ``table``, or that of another package
     classes: tuple[str, ...]  # names in label order; of two classes, class 1 is the positive one
     records: tuple[Record, ...]  # one per image, in an order independent of the file system
     # Returns the encoded bytes of a record's image file; safe to call from several threads.

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from alljax import extensions
 from alljax.config import compile_pattern, default_config
 from alljax.data import cnmc, csv_list, folder, synthetic
 from alljax.data.archive import Archive, is_image
@@ -67,7 +68,8 @@ def open_unlabeled(sources: Sequence[Path], generated: Any = None, name_pattern:
             raise DataError(f"{source}: no images in it{''.join(f'; {note}' for note in dataset.notes)}")
         # The paths of a single image, and of a download in parts, of which all are read, start with its own name.
         named = source.is_file() and any(record.path.startswith(source.name) for record in dataset.records)
-        base = source.parent if named or source.suffix.lower() == ".csv" else source
+        listed = source.suffix.lower() == ".csv" or dataset.name == "table"
+        base = source.parent if named or listed else source
         for record in dataset.records:
             name = (base / record.path).as_posix()
             match = pattern.search(name if "/" in name_pattern else PurePosixPath(name).name)
@@ -85,8 +87,11 @@ def _read(source: str, generated: Any, read_archive: Callable[[Archive], Dataset
         generated = generated or default_config().data.synthetic
         return synthetic.read_synthetic(generated.subjects, generated.images, generated.image_size, generated.seed)
     path = Path(source).expanduser()
-    if not source or not os.path.exists(path):  # noqa: PTH110 - Path.exists raises OSError for a name too long
-        kinds = "a folder, zip, CSV, .npz or 'synthetic'"
+    exists = source and os.path.exists(path)  # noqa: PTH110 - Path.exists raises OSError for a name too long
+    if not exists and extensions.is_reference(source):
+        return _call_function(source, labeled)
+    if not exists:
+        kinds = "a folder, zip, CSV, .npz, 'synthetic' or a function, package.module:name"
         raise DataError(f"{source or 'data.source'}: no such file or folder; use {kinds}")
     if path.suffix.lower() == ".csv":
         return csv_list.read_csv(path, labeled)
@@ -106,6 +111,31 @@ def _read(source: str, generated: Any, read_archive: Callable[[Archive], Dataset
         listed = ", ".join(f"{count:,} {suffix}" for suffix, count in counts.most_common())
         notes.append(f"left out files of formats that are not read: {listed} (first: {others[0]})")
     return replace(dataset, notes=tuple(notes))
+
+
+def _call_function(reference: str, labeled: bool) -> Dataset:
+    """Returns the data set of a function from outside the package: a `Dataset`, or columns as those of a CSV."""
+    found = extensions.call("data.source", reference)
+    if not isinstance(found, Dataset):
+        import pandas
+
+        with extensions.checked("data.source", reference):
+            table = pandas.DataFrame(found)
+        return replace(csv_list.read_csv(Path(reference), labeled, table.to_csv(index=False)), name="table")
+    labels, paths = range(UNLABELED, len(found.classes)), Counter(record.path for record in found.records)
+    for record in found.records:
+        if type(record.label) is not int or record.label not in labels:
+            problem = f"the label of {record.path} is {record.label!r}, not an int from 0 to {labels[-1]}"
+            raise DataError(f"{reference}: {problem}, or {UNLABELED} for unlabeled")
+        if paths[record.path] > 1:
+            raise DataError(f"{reference}: two records have the path {record.path}; give every image its own")
+    for record in found.records[:1]:
+        with extensions.checked("data.source", reference):
+            content: Any = found.read(record)
+            if not isinstance(content, bytes):
+                kind = type(content).__name__
+                raise DataError(f"{reference}: read({record.path}) gives {kind}, not bytes of an image file")
+    return found
 
 
 def _list_images(archive: Archive) -> Dataset:
@@ -173,7 +203,7 @@ def _choose_classes(dataset: Dataset, classes: tuple[str, ...], source: str) -> 
         raise ConfigError(f"data.classes names a class twice: {', '.join(map(repr, classes))}")
     if [*chosen] == [*label_of]:
         return dataset
-    if dataset.name not in ("folder", "npz"):
+    if dataset.name in ("cnmc", "synthetic"):
         raise ConfigError(f"{source}: classes are {', '.join(dataset.classes)} in this order; leave data.classes empty")
     if missing := [name for key, name in chosen.items() if key not in label_of]:
         raise DataError(f"{source}: no class {missing[0]!r} (data.classes), only {first_few(dataset.classes)}")

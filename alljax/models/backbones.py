@@ -4,11 +4,12 @@ To add one, write a module with the network, its layouts and a call of `register
 """
 
 import functools
+import hashlib
 import math
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -20,6 +21,7 @@ from flax.traverse_util import flatten_dict
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
+from alljax import extensions
 from alljax.errors import ConfigError, unknown_name
 from alljax.models.layers import PREPARED, BatchNormContext
 
@@ -164,7 +166,13 @@ class Backbone:
     name: str  # in configs
     module: StagedNetwork
     layouts: Mapping[str, Layout]  # of weight files that fit, by name
-    version: int = 2  # increased with every change of the activations; stored features of other versions are not used
+    # Changes with the activations, so that stored features are computed again; from outside: a hash of the program.
+    version: int | str = 2
+
+    @property
+    def external(self) -> bool:
+        """Whether it is from outside the package."""
+        return extensions.is_reference(self.name)
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -188,7 +196,33 @@ def register(name: str, module: StagedNetwork, *layouts: Layout) -> None:
 
 
 def get_backbone(name: str) -> Backbone:
-    """Returns the backbone of this name; raises `ConfigError`, which suggests the nearest one."""
+    """Returns the backbone of this name or ``package.module:Name``; `ConfigError` suggests the nearest name."""
+    if name not in BACKBONES and extensions.is_reference(name):
+        BACKBONES[name] = _load_external(name)
     if name not in BACKBONES:
         raise ConfigError(unknown_name("backbone", name, BACKBONES))
     return BACKBONES[name]
+
+
+def _load_external(name: str) -> Backbone:
+    """Returns a backbone from outside the package, with its reference as name; checks its contract by tracing it."""
+    found, where = extensions.load("model.backbone", name), f"model.backbone={name}"
+    with extensions.checked("model.backbone", name):
+        found = found() if isinstance(found, type) and issubclass(found, StagedNetwork) else found
+        found = Backbone(name, found, {}) if isinstance(found, StagedNetwork) else found
+        if not isinstance(found, Backbone):
+            raise ConfigError(f"{where} is a {type(found).__name__}, not a StagedNetwork or a Backbone")
+        side = 224 // found.module.multiple * found.module.multiple
+        images = jax.ShapeDtypeStruct((2, side, side, 3), jnp.float32)
+        program = jax.jit(found.module.init_with_output).lower(jax.random.key(0), images)
+        activations, variables = program.out_info
+        for stage, width in found.module.widths.items():
+            of_stage = activations[stage]
+            if (*of_stage.shape[::3], of_stage.ndim, of_stage.dtype) != (2, width, 4, jnp.float32):
+                gives = f"{of_stage.dtype} {of_stage.shape} for images {images.shape}"
+                raise ConfigError(f"{where}: stage {stage!r} gives {gives}, not float32 (2, h, w, {width})")
+    if outside := {path.split("/")[1] for path in flatten_dict(variables, sep="/")} - {*found.stages}:
+        raise ConfigError(f"{where}: {min(outside)!r} has variables, but is no stage; list it in widths")
+    layouts = found.layouts or {"alljax": Layout("alljax", "torch", "flax", {}, "(params|batch_stats)/.*")}
+    version = hashlib.sha256(program.as_text().encode()).hexdigest()
+    return replace(found, name=name, layouts=layouts, version=version)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
@@ -244,7 +245,7 @@ def _open_network(study: Study, name: str, config: ConfigDict, weights: str) -> 
     """Returns the backbone of a trial with the weights that the study used."""
     from alljax.study.exports import with_weight_file  # here, since a work folder opens another ensemble
 
-    used, file = study.metrics["trials"][name]["weights"], Path("another version of JAX")  # which draws other numbers
+    used, file = study.metrics["trials"][name]["weights"], Path("another version of JAX or of the backbone")
     if used["path"]:  # not random weights
         recorded = used["path"] if Path(used["path"]).is_file() else config.weights.path or used["path"]
         config = with_weight_file(configs.vary(config, {"weights.path": weights or recorded, "weights.name": ""}))
@@ -257,6 +258,8 @@ def _open_network(study: Study, name: str, config: ConfigDict, weights: str) -> 
             raise WorkdirError(f"{file}: {problem}; give the study's weights with --weights=FILE or --weights=FOLDER")
         config = configs.vary(config, {"weights.path": str(file)})
     (network,) = open_networks([config])
+    if used.get("version", network.backbone.version) != network.backbone.version:
+        logging.warning(f"{network.name} or JAX has changed since the study; its results may differ")
     if network.weights.sha256 != used["sha256"]:
         raise WorkdirError(f"{file} does not give the weights of {study.folder}, whose SHA-256 is {used['sha256']}")
     return network
