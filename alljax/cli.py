@@ -15,8 +15,8 @@ from typing import Any
 
 import alljax
 from alljax import files, interrupts, progress, settings
-from alljax.commands import VERBS
 from alljax.errors import ConfigError, Problems, Stopped, UserError, printable
+from alljax.local_commands import VERBS
 from alljax.training import distributed
 
 EXIT_CODES = """exit codes: 0 done, or stopped by SIGTERM or SIGUSR1; 1 `data verify` found problems; 2 user error;
@@ -107,7 +107,11 @@ def fraction(text: str) -> float:
 
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
-    "--config": {"help": "Python file with the settings, see configs/", "required": True, "metavar": "FILE[:ARGUMENT]"},
+    "--config": {
+        "help": "a config, see `alljax configs`, or a file",
+        "required": True,
+        "metavar": "NAME|FILE[:ARGUMENT]",
+    },
     "--config.KEY": {"help": "a setting, as in --config.seed=1 --config.data.classes=normal,blast", "metavar": "VALUE"},
     "--settings": {"help": "list all settings and exit", "action": "version", "version": settings.describe()},
     "--workdir": {"help": "folder of the study", "type": _path, "required": True, "metavar": "FOLDER"},
@@ -141,6 +145,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--backbone": {"help": "for example vgg16", "required": True, "metavar": "NAME"},
     "file": {"help": "a weight file", "type": _path, "metavar": "FILE"},
     "name": {"help": "name of a source, see `alljax weights list`", "metavar": "NAME"},
+    "name:config": {"help": "name of a config, see `alljax configs`", "metavar": "NAME"},
     "--out:csv": {"help": "default: %(default)s", "type": _output, "default": "predictions.csv", "metavar": "FILE"},
     "--out:json": {"help": "also write all findings to this JSON file", "type": _output, "metavar": "FILE"},
     "--out:file": {"help": "file to write", "type": _output, "required": True, "metavar": "FILE"},
@@ -160,7 +165,9 @@ def _parser() -> argparse.ArgumentParser:
         if group not in groups:
             actions = ", ".join(other.removeprefix(f"{group} ") for other in VERBS if other.startswith(f"{group} "))
             group_parser = groups[""].add_parser(group, help=f"Actions: {actions}.")
-            groups[group] = group_parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+            lists = VERBS.get(f"{group} list", ())  # what the group does without an action
+            group_parser.set_defaults(call=lists and lists[0])
+            groups[group] = group_parser.add_subparsers(title="actions", metavar="ACTION", required=not lists)
         text = call.__doc__
         verb_parser = groups[group].add_parser(name, help=text, description=text, epilog=f"example: {example}")
         verb_parser.set_defaults(call=call)

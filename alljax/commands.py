@@ -4,11 +4,10 @@ Subpackages are imported inside the functions, so that ``--help`` and errors in 
 """
 
 import argparse
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from alljax import cache, files, interrupts, paper
+from alljax import files, interrupts, paper
 from alljax.errors import ConfigError, UserError, plural
 from alljax.progress import show
 from alljax.training import distributed
@@ -37,7 +36,7 @@ def _exit_code(notes: Iterable[str]) -> int:
     return 3 if any("data.on_error=skip" in note for note in notes) else 0
 
 
-@_verb("study", f"{RUN} --shard --dry_run", "--config=configs/quickstart.py --workdir=runs/quickstart")
+@_verb("study", f"{RUN} --shard --dry_run", "--config=quickstart --workdir=runs/quickstart")
 def study(options: Options) -> int:
     """Train and evaluate all trials of a study and write its report."""
     distributed.initialize(options.coordinator, options.processes, options.process, options.timeout)
@@ -66,7 +65,7 @@ def study(options: Options) -> int:
     return _exit_code(study.metrics["dataset"]["notes"])
 
 
-@_verb("train", RUN, "--config=configs/quickstart.py --workdir=runs/sgd --config.train.optimizer=sgd")
+@_verb("train", RUN, "--config=quickstart --workdir=runs/sgd --config.train.optimizer=sgd")
 def train(options: Options) -> int | None:
     """Train and evaluate one trial: a study without a sweep."""
     if any(word.startswith("--config.study.sweep") for word in options.words):
@@ -160,7 +159,7 @@ def power(options: Options) -> None:
     tables.print_table(table)
 
 
-@_verb("features", f"{CONFIG} --out:file", "--config=configs/quickstart.py --out=f.npz")
+@_verb("features", f"{CONFIG} --out:file", "--config=quickstart --out=f.npz")
 def features(options: Options) -> int:
     """Write the features of every image."""
     from alljax.study import predict
@@ -171,7 +170,7 @@ def features(options: Options) -> int:
     return _exit_code(dataset.notes)
 
 
-@_verb("lr-find", f"{CONFIG} --out:file", "--config=configs/finetune.py:toy --out=rates.csv")
+@_verb("lr-find", f"{CONFIG} --out:file", "--config=finetune:toy --out=rates.csv")
 def lr_find(options: Options) -> int:
     """Find a learning rate: train for a few steps with each of several rates."""
     from alljax.study import experiment, sweep, workdir
@@ -221,66 +220,3 @@ def data_prepare(options: Options) -> None:
     from alljax.data import cnmc_tfds
 
     cnmc_tfds.prepare(options.source, options.out)
-
-
-@_verb("weights list", "", "")
-def weights_list(options: Options) -> None:
-    """List the known sources of weights and which of them are present."""
-    from alljax.weights import store
-
-    for known in store.sources().values():
-        size = f"{known.bytes / 1e6:,.0f} MB" if known.bytes else "size unknown"
-        print(f"{known.name:40} {known.backbone}, {size}, {known.license}: {known.locate() or 'absent'}")
-
-
-@_verb("weights show", "file", "vgg16-397923af.pth")
-def weights_show(options: Options) -> None:
-    """Show the tensors, the hash and the likely network of a weight file."""
-    from alljax.weights import conversion, store
-
-    arrays, source = conversion.read_weights(options.file), store.recognize(options.file)
-    match = conversion.best_match(arrays)
-    for name, array in arrays.items():
-        show(f"{name}  {array.dtype} {array.shape}")
-    print(f"\n{options.file}: {len(arrays)} tensors")
-    print(f"SHA-256 {store.digest(options.file)} ({source.name if source else 'no known source'})")
-    print(f"layout: {f'{match.layout.name} ({match.backbone.name})' if match.names else 'unknown'}")
-
-
-@_verb("weights convert", "file --backbone --out:file", "a.pth --backbone=vgg16 --out=vgg16.st")
-def weights_convert(options: Options) -> None:
-    """Convert a weight file to alljax's layout (.safetensors)."""
-    from alljax.weights import conversion
-
-    count = conversion.convert_file(options.file, options.backbone, options.out)
-    print(f"{options.out}: {count:,} parameters and statistics of {options.backbone}")
-
-
-@_verb("weights fetch", "name", "torchvision-vgg16")
-def weights_fetch(options: Options) -> None:
-    """Download a known source of weights and check its hash."""
-    from alljax.weights import store
-
-    fetched = store.fetch(options.name)
-    print(f"{fetched.path}: SHA-256 {fetched.sha256}")
-
-
-@_verb("cache list", "", "")
-def cache_list(options: Options) -> None:
-    """List cached files and downloaded weights with their size and last use."""
-    from alljax.weights import store
-
-    for path in (*cache.entries(), *store.downloads()):
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(path.stat().st_mtime))
-        print(f"{path.parent.name:12} {path.stat().st_size / 1e6:10,.2f} MB  {when}  {path.name}")
-    total, largest = sum(path.stat().st_size for path in cache.entries()), files.limit("ALLJAX_CACHE_GB")
-    print(f"{files.cache_dir()}: {total / 1e9:,.2f} of {largest / 1e9:g} GB (ALLJAX_CACHE_GB), not counting weights")
-
-
-@_verb("cache clear", "--weights:too", "")
-def cache_clear(options: Options) -> None:
-    """Remove cached files; they are computed again when needed."""
-    from alljax.weights import store
-
-    paths = [*cache.entries(), *cache.abandoned(), *(store.downloads() if options.weights else ())]
-    print(f"removed {plural(len(paths), 'file')}, {cache.remove(paths) / 1e9:,.2f} GB")

@@ -8,7 +8,6 @@ import itertools
 import operator
 import re
 import runpy
-import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from alljax import config_files
 from alljax.errors import ConfigError, Problems, UserError
 from alljax.settings import HEADS, SETTINGS, SWEEPABLE
 
@@ -32,14 +32,14 @@ def default_config() -> ConfigDict:
 
 
 def load(file: str = "", overrides: Sequence[str] = (), problems: Problems | None = None) -> ConfigDict:
-    """Returns the checked config of ``FILE.py[:argument]``, or the defaults, with overrides applied.
+    """Returns the checked config of ``NAME[:argument]`` or ``FILE.py[:argument]``, or the defaults, and `overrides`.
 
-    The file has a function ``get_config(argument)``; `overrides` are words such as ``--config.train.epochs=7``.  Errors
-    in settings, which then have their defaults, are collected in `problems`; without it they are raised together.
+    The name is one of `alljax configs`; a file has a function ``get_config(argument)``.  Overrides are words such as
+    ``--config.train.epochs=7``.  Errors in settings, which then have their defaults, are collected in `problems`;
+    without it they are raised together.
     """
     found, changes = problems or Problems(), {}
-    match = re.fullmatch(r"(.*\.py)(?::(.*))?", file)  # the path may contain colons
-    config = _read(*(match[1], match[2] or "") if match else (file, "")) if file else default_config()
+    config = _read(*config_files.find(file)) if file else default_config()
     for word in overrides:
         with found.collect():
             key, value = _parse(word)
@@ -96,23 +96,18 @@ def _parse_list(text: str) -> tuple:
     return tuple(filter(None, (part.strip() for part in text.split(","))))
 
 
-def _read(path: str, argument: str) -> ConfigDict:
+def _read(path: Path, argument: str) -> ConfigDict:
     """Returns the config of a file; an error in it becomes one line with its place."""
-    path = str(Path(path).expanduser())
-    if not Path(path).is_file():
-        raise ConfigError(f"{path}: no such config file; examples are in configs/")
-    holders = (str(folder) for folder in Path(path).resolve().parents if (folder / "configs").is_dir())
-    if (root := next(holders, "")) not in sys.path:
-        sys.path.append(root)  # for `import configs.common`
     try:
-        get_config = runpy.run_path(path).get("get_config", lambda *arguments: None)
-        config = get_config(argument) if argument else get_config()
+        with config_files.importable(path):
+            get_config = runpy.run_path(str(path)).get("get_config", lambda *arguments: None)
+            config = get_config(argument) if argument else get_config()
     except UserError:
         raise
     except SyntaxError as error:
         raise ConfigError(f"{error.filename}:{error.lineno}: {error.msg}") from error
     except Exception as error:  # the user's file may raise anything
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         unknown = re.search(r'Key "(\w+)" does not exist', str(error))
         reason = problem_of(unknown[1], None) if unknown else " ".join(str(error).split())
         raise ConfigError(f"{path}:{lines[-1] if lines else 1}: {type(error).__name__}: {reason}") from error

@@ -129,6 +129,12 @@ def cache_dir() -> Path:
     return Path(os.environ.get("ALLJAX_CACHE_DIR") or default)
 
 
+def shipped(name: str) -> Path:
+    """Returns a folder that wheels have inside the package, and a checkout beside it."""
+    package = Path(__file__).resolve().parent
+    return package / name if (package / name).is_dir() else package.parent / name
+
+
 def cpu_cores() -> int:
     """Returns the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

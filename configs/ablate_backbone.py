@@ -1,6 +1,6 @@
 """The backbone: EfficientNet-Lite0, ResNet50 and VGG16, each with its own ImageNet weights and preprocessing.
 
-    alljax study --config=configs/ablate_backbone.py --workdir=runs/backbone
+    alljax study --config=ablate_backbone --workdir=runs/backbone
 
 Generated images, frozen backbones, 30 epochs, 3 seeds, 5 folds of subjects: 3 trials in about three minutes on two CPU
 cores.  Missing weights are downloaded (ResNet50 103 MB, VGG16 553 MB), or read from a folder with

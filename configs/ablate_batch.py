@@ -1,6 +1,6 @@
 """Batch size × learning rate.
 
-    alljax study --config=configs/ablate_batch.py --workdir=runs/batch
+    alljax study --config=ablate_batch --workdir=runs/batch
 
 Generated images, frozen EfficientNet-Lite0, 30 epochs, 3 seeds, 5 folds of subjects: 12 trials in two and a half
 minutes on two CPU cores.  The number of epochs is the same, so small batches take more steps: compare a large batch at

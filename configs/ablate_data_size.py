@@ -1,6 +1,6 @@
 """A learning curve over subjects: would more subjects help?
 
-    alljax study --config=configs/ablate_data_size.py --workdir=runs/data_size
+    alljax study --config=ablate_data_size --workdir=runs/data_size
 
 Generated images of 24 subjects, frozen EfficientNet-Lite0, 30 epochs, 5 folds of subjects, 3 repeats: 5 trials, with 2
 training subjects (one per class) up to 16, and with all that are not tested.  One minute on two CPU cores.  Smaller

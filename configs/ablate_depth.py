@@ -1,13 +1,13 @@
 """The depth of the features, and the number of trainable stages.
 
-    alljax study --config=configs/ablate_depth.py --workdir=runs/depth
+    alljax study --config=ablate_depth --workdir=runs/depth
 
 Generated images, frozen EfficientNet-Lite0 up to each of its stages, 30 epochs, 3 seeds, 5 folds of subjects: 8 trials
 in one minute on two CPU cores, since one pass gives the features of all stages.  From which stage on does more depth
 no longer help?  Textures and outlines of cells are often in earlier stages than the objects of ImageNet.  C-NMC with
 ``:cnmc`` (see ``configs/common.py``), the five blocks of VGG16: about an hour.
 
-    alljax study --config=configs/ablate_depth.py:unfrozen --workdir=runs/unfrozen
+    alljax study --config=ablate_depth:unfrozen --workdir=runs/unfrozen
 
 The backbone frozen, and with its last one, two and three stages fine-tuned at a tenth of the head's learning rate; 128
 × 128 pixels, a holdout of subjects, 5 epochs: 4 trials in two and a half minutes on two CPU cores.  Is the gain over

@@ -1,6 +1,6 @@
 """Two leukemic images per normal one: class weights, focal loss, balanced sampling, or none.
 
-    alljax study --config=configs/ablate_imbalance.py --workdir=runs/imbalance
+    alljax study --config=ablate_imbalance --workdir=runs/imbalance
 
 Generated images (68 % leukemic, as in C-NMC), frozen EfficientNet-Lite0, 30 epochs, 3 seeds, 5 folds of subjects: 4
 trials in one minute on two CPU cores.  These settings trade sensitivity for specificity; the AUC, which has no

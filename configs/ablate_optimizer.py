@@ -1,6 +1,6 @@
 """Optimizer × learning rate × decay.
 
-    alljax study --config=configs/ablate_optimizer.py --workdir=runs/optimizer
+    alljax study --config=ablate_optimizer --workdir=runs/optimizer
 
 Generated images, frozen EfficientNet-Lite0, 30 epochs (450 steps), 3 seeds, 5 folds of subjects: 27 trials on one set
 of features in four minutes on two CPU cores.  How wide is the plateau of good learning rates, and is any optimizer at

@@ -1,6 +1,6 @@
 """Pooling of the activations: average, maximum, or none (flatten).
 
-    alljax study --config=configs/ablate_pooling.py --workdir=runs/pooling
+    alljax study --config=ablate_pooling --workdir=runs/pooling
 
 Generated images, frozen EfficientNet-Lite0 up to stage 7, 30 epochs, 3 seeds, 5 folds of subjects: 3 trials in three
 minutes on two CPU cores, most of them for heads on 15,680 flattened features.  Compare flatten, which the paper may

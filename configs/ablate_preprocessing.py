@@ -1,6 +1,6 @@
 """Four preprocessings of the same images.
 
-    alljax study --config=configs/ablate_preprocessing.py --workdir=runs/preprocessing
+    alljax study --config=ablate_preprocessing --workdir=runs/preprocessing
 
 Generated images, frozen EfficientNet-Lite0, 30 epochs, 3 seeds, 5 folds of subjects: 4 trials in one and a half minutes
 on two CPU cores.  The weights were trained with "lite" (those of torchvision with "torch", those of Keras with

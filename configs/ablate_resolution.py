@@ -1,6 +1,6 @@
 """Input image size.
 
-    alljax study --config=configs/ablate_resolution.py --workdir=runs/resolution
+    alljax study --config=ablate_resolution --workdir=runs/resolution
 
 Generated images of 224 × 224 pixels, frozen EfficientNet-Lite0, 30 epochs, 3 seeds, 5 folds of subjects: 5 trials, each
 with its own features, in 75 seconds on two CPU cores.  Where do smaller images begin to lose, compared with their

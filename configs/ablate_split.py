@@ -1,6 +1,6 @@
 """The protocol: what a random split of images gains, and how much the subject-disjoint protocols differ.
 
-    alljax study --config=configs/ablate_split.py --workdir=runs/split
+    alljax study --config=ablate_split --workdir=runs/split
 
 Generated images of 24 subjects, frozen EfficientNet-Lite0, 30 epochs, 3 seeds: 4 trials on one set of features in two
 minutes on two CPU cores, most of them for the 24 folds of one subject each.  Under "paper" the subject of every test

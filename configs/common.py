@@ -2,7 +2,7 @@
 
 The quickstart and every ablation have two arguments.  ``:cnmc`` uses VGG16 and 100 epochs, for C-NMC 2019:
 
-    alljax study --config=configs/ablate_batch.py:cnmc --workdir=runs/batch --config.data.source=C-NMC_Leukemia.zip
+    alljax study --config=ablate_batch:cnmc --workdir=runs/batch --config.data.source=C-NMC_Leukemia.zip
 
 ``:toy`` is a small version of the study, see `toy`.  Times in the docstrings are for two CPU cores.
 """
@@ -21,7 +21,7 @@ def frozen_study(file: str, argument: str, *sweep: Any, accepts: tuple[str, ...]
 
     Args:
         file: of the config, for messages.
-        argument: the text after the colon of ``--config=FILE:ARGUMENT``.
+        argument: the text after the colon of ``--config=NAME:ARGUMENT``.
         sweep: the entries of ``study.sweep``.
         accepts: arguments of this config besides ``cnmc`` and ``toy``.
 
@@ -58,7 +58,7 @@ def method(file: str, argument: str, *sweep: Any, accepts: tuple[str, ...] = (),
 
     Args:
         file: of the config, for messages.
-        argument: the text after the colon of ``--config=FILE:ARGUMENT``.
+        argument: the text after the colon of ``--config=NAME:ARGUMENT``.
         sweep: the entries of ``study.sweep``, with ``model.label`` among them where there are several labels.
         accepts: arguments of this config besides ``toy``.
         groups: settings by group, as in ``train={"epochs": 30}``.
@@ -81,11 +81,11 @@ def method(file: str, argument: str, *sweep: Any, accepts: tuple[str, ...] = (),
 
 
 def check_argument(file: str, argument: str, *arguments: str) -> None:
-    """Checks the text after the colon of ``--config=FILE:ARGUMENT``.
+    """Checks the text after the colon of ``--config=NAME:ARGUMENT``.
 
     Raises:
         ConfigError: it is neither empty nor among `arguments`.
     """
     if argument and argument not in arguments:
-        name = Path(file).as_posix().rpartition("configs/")[2]
-        raise ConfigError(f"configs/{name} has no argument {argument!r}; it accepts {', '.join(arguments)}, or none")
+        name = Path(file).with_suffix("").as_posix().rpartition("configs/")[2]
+        raise ConfigError(f"config {name} has no argument {argument!r}; it accepts {', '.join(arguments)}, or none")

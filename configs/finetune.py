@@ -1,13 +1,13 @@
 r"""Fine-tuning: the last block of VGG16 and a head, trained on images.
 
-    alljax study --config=configs/finetune.py --workdir=runs/finetune --config.data.source=C-NMC_Leukemia.zip \
+    alljax study --config=finetune --workdir=runs/finetune --config.data.source=C-NMC_Leukemia.zip \
         --config.weights.path=vgg16-397923af.pth
 
 VGG16 frozen except its last block, 128 × 128 pixels, 5 folds of subjects, 4 epochs.  On 512 images of C-NMC (with
 --config.data.allow_partial=true) expect an AUC of .75; 100 epochs of a head on the frozen backbone reach .81: so few
 images of few subjects are not enough for more parameters.  About ten minutes on two idle CPU cores.
 
-    alljax study --config=configs/finetune.py:toy --workdir=runs/toy
+    alljax study --config=finetune:toy --workdir=runs/toy
 
 480 generated images of 24 subjects, the first stages of EfficientNet-Lite0, 14 epochs, a checkpoint every few steps;
 half a minute on two CPU cores.  Expect an AUC of .91 [.38, .99]; the size of the cell alone reaches .84.  Over 8 data

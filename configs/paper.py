@@ -1,6 +1,6 @@
 r"""The 32 trainings of the paper: VGG16 and ResNet50, Adam and RMSprop, 10 to 100 epochs, beside its tables.
 
-    alljax study --config=configs/paper.py --workdir=runs/paper --config.data.source=C-NMC_Leukemia.zip
+    alljax study --config=paper --workdir=runs/paper --config.data.source=C-NMC_Leukemia.zip
 
 Frozen backbones, average pooling, Dense(512) and softmax, batches of 32, learning rate 1e-4 times .95 every 900 steps,
 random splits of the images into 8,528 and 2,133, drawn 5 times: 32 trials.  The split is not stratified, because the
@@ -9,7 +9,7 @@ trainings are prefixes of the longest.  On two CPU cores features take about 48 
 per repeat.  "Against the paper" shows every published number, ours, the difference, and whether it is
 within the tolerance: the spread over splits and seeds.
 
-Words after the colon, joined with commas, as in ``configs/paper.py:keras,both``:
+Words after the colon, joined with commas, as in ``paper:keras,both``:
 
     both    also with 5 folds of subjects (subject_kfold): 64 trials, six times the head training.  Shows the
             leakage gap.

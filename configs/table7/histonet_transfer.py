@@ -1,13 +1,13 @@
 r"""Our reading of [9]: a network of six convolutions and ResNet18, trained from scratch, then on other images.
 
-    alljax study --config=configs/table7/histonet_transfer.py --workdir=runs/histonet \
+    alljax study --config=table7/histonet_transfer --workdir=runs/histonet \
         --config.data.source=C-NMC_Leukemia.zip
 
 Both from scratch on the images of this study, as the report says.  As in the source: SGD with momentum, halved every
 20 epochs (of 8,528 images), flips and quarter turns, pixels without normalization.  A job for a GPU.
 ``:toy``: 64 pixels, early stages, a minute.
 
-    alljax study --config=configs/table7/histonet_transfer.py:histonet --workdir=runs/transfer \
+    alljax study --config=table7/histonet_transfer:histonet --workdir=runs/transfer \
         --config.data.source=C-NMC_Leukemia.zip --config.weights.path=histonet.safetensors
 
 The second stage of the source, with one network (``:histonet`` or ``:resnet18``) that was trained by the first command

@@ -1,6 +1,6 @@
 r"""Our reading of [8]: MobileNetV2 and ResNet18, combined by weights.
 
-    alljax study --config=configs/table7/mobilenet_resnet_weighted.py --workdir=runs/mobilenet_resnet \
+    alljax study --config=table7/mobilenet_resnet_weighted --workdir=runs/mobilenet_resnet \
         --config.data.source=C-NMC_Leukemia.zip
 
 Frozen networks with a softmax on their features, SGD with momentum; the probabilities are averaged with weights

@@ -1,9 +1,9 @@
 r"""The paper's own two networks: VGG16 with Adam and 100 epochs, ResNet50 with RMSprop and 80 epochs.
 
-    alljax study --config=configs/table7/paper_vgg16_resnet50.py --workdir=runs/paper_networks \
+    alljax study --config=table7/paper_vgg16_resnet50 --workdir=runs/paper_networks \
         --config.data.source=C-NMC_Leukemia.zip
 
-The two rows "Proposed" of Table 7, with subjects held out; all 32 trainings are in ``configs/paper.py``.  Frozen
+The two rows "Proposed" of Table 7, with subjects held out; all 32 trainings are in the config ``paper``.  Frozen
 backbones, average pooling, Dense(512) and softmax.  Features of all of C-NMC should take 20 minutes on two CPU cores.
 ``:toy``: 64 pixels, two early stages, random weights, half a minute.
 """

@@ -1,6 +1,6 @@
 r"""Our reading of [25]: attention modules on the trunk of a ResNet50.
 
-    alljax study --config=configs/table7/residual_attention.py --workdir=runs/residual_attention \
+    alljax study --config=table7/residual_attention --workdir=runs/residual_attention \
         --config.data.source=C-NMC_Leukemia.zip
 
 Residual attention (Wang et al., CVPR 2017), from scratch: there are no published weights.  The reference [25] of the

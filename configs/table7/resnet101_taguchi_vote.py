@@ -1,6 +1,6 @@
 r"""Our reading of [22]: ResNet-101, its settings by Taguchi's method, and the vote of nine models.
 
-    alljax study --config=configs/table7/resnet101_taguchi_vote.py --workdir=runs/taguchi \
+    alljax study --config=table7/resnet101_taguchi_vote --workdir=runs/taguchi \
         --config.data.source=C-NMC_Leukemia.zip
 
 Four factors of three levels in an orthogonal array L9, and the vote of all: 10 trials.  Frozen ResNet-101 with a

@@ -1,6 +1,6 @@
 r"""Our reading of [7]: texture of the nucleus, principal components, and a support vector machine.
 
-    alljax study --config=configs/table7/texture_svm.py --workdir=runs/texture_svm \
+    alljax study --config=table7/texture_svm --workdir=runs/texture_svm \
         --config.data.source=C-NMC_Leukemia.zip
 
 The nucleus is the darkest cluster of k-means in L*a*b*; co-occurrence matrices (GLCM, seven measures, four angles) and

@@ -1,13 +1,13 @@
 r"""Our reading of [24]: VGG16 with small dense layers, fine-tuned shallowly and deeply, across data sets.
 
-    alljax study --config=configs/table7/vgg16_dense_leave_one_source_out.py --workdir=runs/vgg16_dense \
+    alljax study --config=table7/vgg16_dense_leave_one_source_out --workdir=runs/vgg16_dense \
         --config.data.source=C-NMC_Leukemia.zip
 
 Shallow: the last block and the head are trained; deep: all blocks.  One layer of 1,024 units with dropout; the sizes
 and rates are not in the abstract.  With subjects held out.  A job for a GPU.  ``:toy``: 64 pixels, two blocks, random
 weights, a minute.
 
-    alljax study --config=configs/table7/vgg16_dense_leave_one_source_out.py:sources --workdir=runs/sources \
+    alljax study --config=table7/vgg16_dense_leave_one_source_out:sources --workdir=runs/sources \
         --config.data.classes=hem,all \
         --config.data.sources="(('cnmc','C-NMC_Leukemia.zip'),('idb2','ALL-IDB2','healthy=hem,blast=all'))"
 

@@ -1,6 +1,6 @@
 r"""Our reading of [10]: VGG16's last feature map, a statistical filter, a salp swarm, and a support vector machine.
 
-    alljax study --config=configs/table7/vgg_salp_swarm_svm.py --workdir=runs/salp_swarm \
+    alljax study --config=table7/vgg_salp_swarm_svm --workdir=runs/salp_swarm \
         --config.data.source=C-NMC_Leukemia.zip
 
 Of 25,088 features the filter keeps 2,500 by ANOVA, without those that correlate with a better one; the salp swarm
