@@ -14,7 +14,6 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from ml_collections import ConfigDict
 
 from alljax import files, progress
 from alljax.data.loader import ImageReader
@@ -27,7 +26,7 @@ from alljax.training.feature_extraction import sequence_of
 from alljax.training.fine_tuning import FineTuner
 from alljax.training.head_training import FoldOutcome, HeadTrainer, make_runs, select_runs
 from alljax.training.loop import FoldLoader, train
-from alljax.training.sampling import FoldRows
+from alljax.training.sampling import FoldRows, fold_keys
 from alljax.training.sharding import make_mesh
 from alljax.training.step import History, RunInputs
 
@@ -186,19 +185,6 @@ def remove_checkpoints(folder: Path) -> None:
     for run in (folder / "runs").glob("*"):
         shutil.rmtree(run / "checkpoints", ignore_errors=True)
         (run / RESULT).unlink(missing_ok=True)
-
-
-def fold_keys(config: ConfigDict, fold: FoldRows) -> jax.Array:
-    """Returns the key of each seed on a fold, (S,)."""
-    return _fold_in(np.arange(config.seed, config.seed + config.study.seeds), np.array([fold.repeat, fold.fold]))
-
-
-@jax.jit
-def _fold_in(seeds: jax.Array, numbers: jax.Array) -> jax.Array:
-    keys = jax.vmap(jax.random.key)(seeds)
-    for number in numbers:
-        keys = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
-    return keys
 
 
 def _diverged(trial: Trial, fold: FoldRows, outcome: FoldOutcome) -> ConfigError | None:

@@ -179,7 +179,8 @@ class HeadTrainer:
                 mask = first * size + index < fold.train_count
                 mask = mask & (positions < size) if parts > 1 else mask
                 rows = order[jnp.minimum(index, len(order) - 1)]
-                return self._step(state, {}, Batch(features[rows], labels[rows], mask, positions), run)
+                weights = None if fold.sample_weights is None else jnp.asarray(fold.sample_weights)[rows]
+                return self._step(state, {}, Batch(features[rows], labels[rows], mask, positions, weights), run)
 
             return jax.lax.fori_loop(0, count, step, state)
 

@@ -27,6 +27,7 @@ class FoldRows:
     class_weights: Any  # float32 (C,)
     repeat: Any  # from 0, as is fold
     fold: Any
+    sample_weights: Any = None  # float32 (N,), of the losses of all rows, where features are on the device; None: ones
 
 
 def make_fold_rows(config: ConfigDict, labels: np.ndarray, num_classes: int, splits: Sequence[Fold]) -> list[FoldRows]:
@@ -53,6 +54,19 @@ def _class_weights(config: ConfigDict, labels: np.ndarray, num_classes: int) -> 
         without = f"but a fold has no training image of class {counts.argmin()}"
         raise ConfigError(f"train.class_weights=balanced, {without}; set it to none")
     return (len(labels) / (num_classes * counts)).astype(np.float32)
+
+
+def fold_keys(config: ConfigDict, fold: FoldRows) -> jax.Array:
+    """Returns the key of each seed on a fold, (S,)."""
+    return _fold_in(np.arange(config.seed, config.seed + config.study.seeds), np.array([fold.repeat, fold.fold]))
+
+
+@jax.jit
+def _fold_in(seeds: jax.Array, numbers: jax.Array) -> jax.Array:
+    keys = jax.vmap(jax.random.key)(seeds)
+    for number in numbers:
+        keys = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+    return keys
 
 
 def batch_size(config: ConfigDict, fold: FoldRows) -> int:

@@ -86,6 +86,7 @@ class Batch:
     labels: jax.Array  # int32 (B,)
     mask: jax.Array  # bool (B,), False for padding
     positions: jax.Array  # int32 (B,), indices in the global batch
+    weights: jax.Array | None = None  # float32 (B,), of the losses; None: ones
 
 
 @flax.struct.dataclass
@@ -117,9 +118,10 @@ def make_train_step(
 ) -> Callable[[TrainState, Parameters, Batch, RunInputs], TrainState]:
     """Returns a pure function ``(state, frozen_params, batch, run) → state`` that makes one optimizer step.
 
-    The loss is Σ mask · class_weight · loss / Σ mask over the global batch, as in Keras, whatever the number of devices
-    and ``train.accumulation_steps``; layers that normalize by the batch see one accumulated part of it at a time.
-    `trainable` has the paths of the parameters that change (None: all), `axis` is the mapped axis under `jax.pmap`.
+    The loss is Σ mask · weight · class_weight · loss / Σ mask over the global batch, as in Keras, whatever the number
+    of devices and ``train.accumulation_steps``; layers that normalize by the batch see one accumulated part of it at a
+    time. `trainable` has the paths of the parameters that change (None: all), `axis` is the mapped axis under
+    `jax.pmap`.
     """
     parts = config.train.accumulation_steps
 
@@ -144,6 +146,7 @@ def make_train_step(
                 logits, moved = apply({**fixed, **params}, batch_stats, inputs, part.mask, keys)
                 losses = class_losses(config, logits, run.hyperparameters["focal_gamma"])
                 weights = run.class_weights[None] * part.mask.astype(jnp.float32)[:, None]
+                weights = weights if part.weights is None else weights * part.weights[:, None]
                 total = jnp.sum(losses * targets * weights)
                 return total / count, (moved, Metrics.of(logits, part.labels, part.mask))
 

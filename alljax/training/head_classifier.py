@@ -1,0 +1,144 @@
+"""The head of a frozen trial as an estimator of scikit-learn."""
+
+import numbers
+from typing import Any, Self
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state, compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from alljax.config import default_config, vary
+from alljax.errors import ConfigError
+from alljax.settings import SETTINGS
+from alljax.training.head_training import HeadTrainer, make_runs
+from alljax.training.sampling import FoldRows, fold_keys
+
+_OF_TRAINING = ("optimizer", "epochs", "batch_size", "learning_rate", "decay_steps", "decay_rate", "weight_decay")
+SETTING_OF = {name: f"train.{name}" for name in _OF_TRAINING}
+SETTING_OF |= {"hidden": "model.hidden", "dropout": "model.dropout", "random_state": "seed"}
+"""The setting of each parameter of `HeadClassifier`, which has its default and its valid values."""
+
+
+def _default(name: str) -> Any:
+    return SETTINGS[SETTING_OF[name]].default
+
+
+class HeadClassifier(ClassifierMixin, BaseEstimator):
+    """The head that a study trains on features of a frozen network, as an estimator of scikit-learn.
+
+    Hidden units with ReLU, dropout, and a softmax over the classes, trained as in a frozen trial: the same parameters,
+    rows and `random_state` give the same numbers as fold 0 of a study. The defaults are those of the settings
+    (``alljax study --settings``). Fits to about equally many rows, and fits that differ in numbers such as
+    `learning_rate` or `epochs`, share their compiled programs.
+
+    It passes scikit-learn's `check_estimator` but for ``check_sample_weight_equivalence_on_dense_data``: a row with
+    weight 2 counts as two rows in the loss, but takes one place in a batch.
+
+    Args:
+        hidden: number of hidden units.
+        optimizer: ``adam``, ``rmsprop``, ``sgd`` (with momentum), as Keras computes them, or ``adamw``.
+        epochs: number of passes over the rows.
+        batch_size: rows per step; the last batch of an epoch may be smaller.
+        learning_rate: of the first step; in step s it is ``learning_rate · decay_rate ** (s / decay_steps)``.
+        decay_steps: see `learning_rate`.
+        decay_rate: see `learning_rate`; 1 keeps the learning rate constant.
+        weight_decay: decoupled from the gradient, multiplied by the learning rate.
+        dropout: fraction of the hidden units that are dropped during training.
+        class_weight: ``balanced``, a weight per class, or None; the loss of a row is multiplied by that of its class.
+        random_state: of first parameters, order of the rows and dropout; an int, a `numpy.random.RandomState`, or None
+            for other numbers in each fit.
+
+    Attributes:
+        classes_: the classes in the order of the probabilities, (C,).
+        n_features_in_: the number of features.
+        params_: the parameters by their path, such as ``dense/kernel``.
+        loss_curve_: mean cross-entropy (nats) of the rows, without weights, during each epoch.
+
+    `fit` raises `ConfigError` for an invalid parameter, and if the loss becomes NaN.
+
+    >>> import numpy as np
+    >>> from alljax import HeadClassifier
+    >>> features = np.random.default_rng(0).normal(size=(60, 8))
+    >>> labels = np.where(features[:, 0] > 0, "blast", "normal")
+    >>> head = HeadClassifier(hidden=16, learning_rate=0.01, random_state=1).fit(features, labels)
+    >>> head.predict_proba(features).shape, head.classes_.tolist()
+    ((60, 2), ['blast', 'normal'])
+    >>> bool(head.score(features, labels) > 0.9)
+    True
+    """
+
+    def __init__(
+        self, hidden: int = _default("hidden"), optimizer: str = _default("optimizer"),
+        epochs: int = _default("epochs"), *, batch_size: int = _default("batch_size"),
+        learning_rate: float = _default("learning_rate"), decay_steps: int = _default("decay_steps"),
+        decay_rate: float = _default("decay_rate"), weight_decay: float = _default("weight_decay"),
+        dropout: float = _default("dropout"), class_weight: Any = None,
+        random_state: Any = _default("random_state"),  # noqa: B008
+    ) -> None:  # fmt: skip
+        self.hidden, self.optimizer, self.epochs, self.batch_size = hidden, optimizer, epochs, batch_size
+        self.learning_rate, self.decay_steps, self.decay_rate = learning_rate, decay_steps, decay_rate
+        self.weight_decay, self.dropout = weight_decay, dropout
+        self.class_weight, self.random_state = class_weight, random_state
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
+        """Trains the head on features (N, D) and labels (N,); weights (N,) multiply the losses of the rows."""
+        config = self._resolve()
+        features, labels = validate_data(self, X, y, dtype=np.float32)
+        check_classification_targets(labels)
+        self.classes_, index = np.unique(labels, return_inverse=True)
+        rows, first = _pad(np.arange(len(index), dtype=np.int32)), np.zeros(1, np.int32)
+        class_weights = compute_class_weight(self.class_weight, classes=self.classes_, y=labels).astype(np.float32)
+        weights = None
+        if sample_weight is not None:
+            weights = _pad(_check_sample_weight(sample_weight, features, dtype=np.float32))
+        none, count = np.int32(0), np.int32(len(index))
+        fold = FoldRows(rows, count, first, none, first, none, class_weights, none, none, weights)
+        self._config, trainer = config, HeadTrainer(config, len(self.classes_), features.shape[1])
+        runs, losses = make_runs(fold_keys(config, fold), [config], fold), []
+        state = trainer.init(runs.key)
+        features, targets = jax.device_put((_pad(features), _pad(index.astype(np.int32))))
+        for epoch in range(config.train.epochs):
+            state = trainer.train_epoch(state, runs, features, targets, fold, epoch)
+            losses.append(state.metrics.means[0])
+        params, losses = jax.device_get((state.eval_params, losses))
+        if not np.isfinite(losses[-1]):
+            raise ConfigError(f"HeadClassifier: the loss became NaN; lower learning_rate={self.learning_rate:g}")
+        self.params_ = {path: leaf[0] for path, leaf in params.items()}
+        self.loss_curve_ = np.concatenate(losses)
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Returns the probability of each of `classes_` for features (N, D), float32 (N, C)."""
+        check_is_fitted(self)
+        features = validate_data(self, X, dtype=np.float32, reset=False)
+        trainer = HeadTrainer(self._config, len(self.classes_), features.shape[1])
+        params = {path: leaf[None] for path, leaf in self.params_.items()}
+        padded = jax.device_put(_pad(features))
+        rows = np.arange(len(padded))
+        return trainer.evaluate(params, padded, np.zeros(len(padded), np.int32), rows)[1][0, : len(features)]
+
+    def predict(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Returns the most probable of `classes_` for features (N, D), (N,)."""
+        index = self.predict_proba(X).argmax(1)  # first: it raises an error before `fit`
+        return self.classes_[index]
+
+    def _resolve(self) -> ConfigDict:
+        """Returns the config of a trial with these parameters."""
+        values = {name: getattr(self, name) for name in SETTING_OF}
+        if not isinstance(self.random_state, numbers.Integral):
+            values["random_state"] = check_random_state(self.random_state).randint(10**9)
+        values = {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
+        for name, value in values.items():
+            if problem := SETTINGS[SETTING_OF[name]].problem(value):
+                raise ConfigError(f"HeadClassifier: {name}={value!r} {problem}")
+        return vary(default_config(), {SETTING_OF[name]: value for name, value in values.items()})
+
+
+def _pad(array: np.ndarray) -> np.ndarray:
+    """Returns an array (N, …) padded to a power of two rows, at least 64: each number of rows is compiled once."""
+    size = max(64, 1 << (len(array) - 1).bit_length())
+    return np.pad(array, [(0, size - len(array)), *[(0, 0)] * (array.ndim - 1)])
