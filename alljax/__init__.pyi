@@ -2,6 +2,7 @@ from alljax.config import load_config as load_config
 from alljax.evaluation.intervals import evaluate as evaluate
 from alljax.study.run import run_study as run_study
 from alljax.training.feature_extraction import extract_features as extract_features
+from alljax.training.head_classifier import HeadClassifier as HeadClassifier
 from alljax.training.network import load_backbone as load_backbone
 
 __version__: str

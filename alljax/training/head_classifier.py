@@ -60,11 +60,9 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
 
     `fit` raises `ConfigError` for an invalid parameter, and if the loss becomes NaN.
 
-    >>> import numpy as np
-    >>> from alljax import HeadClassifier
     >>> features = np.random.default_rng(0).normal(size=(60, 8))
     >>> labels = np.where(features[:, 0] > 0, "blast", "normal")
-    >>> head = HeadClassifier(hidden=16, learning_rate=0.01, random_state=1).fit(features, labels)
+    >>> head = alljax.HeadClassifier(hidden=16, learning_rate=0.01, random_state=1).fit(features, labels)
     >>> head.predict_proba(features).shape, head.classes_.tolist()
     ((60, 2), ['blast', 'normal'])
     >>> bool(head.score(features, labels) > 0.9)
