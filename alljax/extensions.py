@@ -32,6 +32,8 @@ def checked(setting: str, reference: str) -> Iterator[None]:
 
 def load(setting: str, reference: str) -> Any:
     """Returns what a reference names, in an installed package or in the current folder; `ConfigError` if it cannot."""
+    if not is_reference(reference):
+        raise ConfigError(f"{setting}={reference} is not of the form package.module:Name")
     module, _, name = reference.partition(":")
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)

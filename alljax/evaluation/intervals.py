@@ -7,6 +7,7 @@ Survey Sampling, 1965), its multiple. The sample is stratified by class: numbers
 held, and so are thresholds and trained models: no interval includes the variation over trainings.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,12 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from alljax import extensions
+from alljax.evaluation import metrics
 from alljax.evaluation.metrics import BY_CLASS, METRICS, areas, folds_are_complete, from_counts, losses, ratio
 
 Interval = tuple[float, float]
-
-RANGES: Mapping[str, Interval | None] = {"mcc": (-1.0, 1.0), "log_loss": None, "brier_scaled": None}
-"""Lowest and highest possible value of the metrics for which it is not 0 and 1."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,18 @@ class Jackknife:
             per_seed.append(from_counts(sums[:-2].swapaxes(0, 1), sums[-2:].sum(1)))
             if ranked:
                 per_seed[-1] |= areas(test.labels, scores, test.fold, unit, len(self.units))
+            for name in filter(extensions.is_reference, names):
+                per_seed[-1][name] = self._external(name, test.labels, probabilities, unit)
         return {name: np.mean([of_seed.get(name, undefined) for of_seed in per_seed], axis=0) for name in names}
+
+    def _external(self, name: str, labels: np.ndarray, probabilities: np.ndarray, unit: np.ndarray) -> np.ndarray:
+        """Returns a metric from outside the package, as `values`: it is called once, then once without each unit."""
+        found = [metrics.external(name, labels, probabilities)]
+        for number in range(len(self.units)):
+            kept = unit != number
+            complete = len(np.unique(labels[kept])) == len(np.unique(labels))
+            found.append(metrics.external(name, labels[kept], probabilities[kept]) if complete else np.nan)
+        return np.array(found)
 
     def sums(self, test: HeldOut, values: np.ndarray) -> np.ndarray:
         """Returns sums over the images of each class of values (M, N): of all, then without each unit, (M, C, 1 + K).
@@ -181,18 +192,21 @@ def summarize(test: HeldOut, level: float, names: Sequence[str] = (), minus: Hel
     for name, of_metric in values.items():
         difference = of_metric - others.get(name, 0)
         found[name] = float(difference[0]) if np.isfinite(difference[0]) else None
-        limits = None if minus else RANGES.get(name, (0.0, 1.0))
-        label = int(name.removeprefix("recall_")) if name.startswith("recall_") else None
+        limits = None if minus else metrics.limits(name)
+        label = int(name.removeprefix("recall_")) if re.fullmatch(r"recall_\d+", name) else None
         if interval := jackknife.interval(difference, level, limits, label):
             intervals[name] = list(interval)
     return found | {"intervals": intervals}
 
 
-def describe(test: HeldOut, level: float) -> dict[str, Any]:
-    """Returns `summarize` with ``pooled_auc``, as if all images were of one fold, ``confusion`` and ``per_class``."""
+def describe(test: HeldOut, level: float, external: Sequence[str] = ()) -> dict[str, Any]:
+    """Returns `summarize` with ``pooled_auc``, as if all images were of one fold, ``confusion`` and ``per_class``.
+
+    `external` are metrics from outside the package, by reference.
+    """
     from sklearn.metrics import confusion_matrix
 
-    found, classes = summarize(test, level), range(test.probabilities.shape[2])
+    found, classes = summarize(test, level, [*test.metric_names, *external]), range(test.probabilities.shape[2])
     images, predicted = np.bincount(test.labels, minlength=len(classes)), test.probabilities.argmax(2)
     confusion = [confusion_matrix(test.labels, of_seed, labels=classes) for of_seed in predicted]
     more = {
@@ -207,10 +221,10 @@ def describe(test: HeldOut, level: float) -> dict[str, Any]:
     return found | more
 
 
-def describe_seeds(test: HeldOut, level: float, seeds: Sequence[int]) -> dict[str, Any]:
+def describe_seeds(test: HeldOut, level: float, seeds: Sequence[int], external: Sequence[str] = ()) -> dict[str, Any]:
     """Returns `describe`, and the metrics of each seed: ``seeds``, ``per_seed``, and ``std``, see `deviations`."""
     per_seed = [evaluate(test.labels, of_seed, folds=test.folds) for of_seed in test.probabilities]
-    return describe(test, level) | {
+    return describe(test, level, external) | {
         "seeds": list(seeds),
         "std": dict.fromkeys(METRICS) | deviations(per_seed),
         "per_seed": [{"seed": seed} | of_seed for seed, of_seed in zip(seeds, per_seed, strict=True)],

@@ -1,8 +1,11 @@
 """Metrics of the predictions of one head: of all images, and without those of each unit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+
+from alljax import extensions
+from alljax.errors import ConfigError
 
 METRICS = {
     "auc": "AUC",
@@ -18,6 +21,9 @@ METRICS = {
     "log_loss": "log loss",
 }
 """The single-number metrics with their display names, in the order of table columns."""
+
+RANGES: Mapping[str, tuple[float, float] | None] = {"mcc": (-1.0, 1.0), "log_loss": None, "brier_scaled": None}
+"""Lowest and highest possible value of the metrics for which it is not 0 and 1."""
 
 BY_CLASS = ("precision", "recall", "f1", "auc", "pr_auc")  # as ``recall_0``; means over classes: ``macro_recall``, …
 
@@ -83,6 +89,32 @@ def areas(
             found[f"weighted_{name}"] = np.average([*values.values()], axis=0, weights=images[[*values]])
             found[name] = values[1] if scores.shape[1] == 2 else found[f"macro_{name}"]
     return found
+
+
+def external(reference: str, labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Returns a metric of ``evaluation.metrics`` from int (N,) and float64 (N, C)."""
+    value = extensions.call("evaluation.metrics", reference, labels, probabilities)
+    with extensions.checked("evaluation.metrics", reference):
+        return float(value)
+
+
+def limits(name: str) -> tuple[float, float] | None:
+    """Returns the lowest and highest possible value of a metric; None where it has none."""
+    if not extensions.is_reference(name):
+        return RANGES.get(name, (0.0, 1.0))
+    found: tuple[float, float] | None = getattr(extensions.load("evaluation.metrics", name), "limits", None)
+    return found
+
+
+def check_external(reference: str, labels: np.ndarray, classes: int) -> None:
+    """Raises `ConfigError` if a metric of ``evaluation.metrics`` is not finite, or not within its limits."""
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(classes), len(labels))
+    value = external(reference, labels, probabilities)
+    with extensions.checked("evaluation.metrics", reference):
+        low, high = limits(reference) or (-np.inf, np.inf)
+        if not (np.isfinite(value) and low <= value <= high):
+            needs = f"it needs a finite value within its limits ({low:g}, {high:g})"
+            raise ConfigError(f"evaluation.metrics={reference} gives {value} for random predictions; {needs}")
 
 
 def folds_are_complete(labels: np.ndarray, fold: np.ndarray) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from alljax.errors import WorkdirError, first_few, plural
 from alljax.evaluation.metrics import METRICS
 from alljax.report import curves
-from alljax.report.model_tables import metric_names
+from alljax.report.model_tables import external_names, metric_names
 from alljax.report.setting_names import display_name, display_note
 from alljax.report.tables import Figure, Section, Table, Value, count_value, metric_value, number_value
 from alljax.study import workdir
@@ -186,7 +186,8 @@ def external_test(study: Study, place: Path) -> tuple[Table, list[Table | Figure
 
 def _external_table(study: Study, found: Mapping[str, Any]) -> Table:
     ensemble, subjects = found["ensemble"], found.get("subjects", {})
-    names = {key: label for key, label in (METRICS | metric_names(study)).items() if key in ensemble}
+    names = METRICS | external_names(study) | metric_names(study)
+    names = {key: label for key, label in names.items() if key in ensemble}
     groups = {"ensemble": ensemble, "change": ensemble["change"], "subjects": subjects}
     groups |= {"change over subjects": subjects.get("change", {}), "single heads": found["heads"]}
     notes = [display_note(study, note) for note in _notes(study, found)]

@@ -27,6 +27,11 @@ def metric_names(study: Study) -> dict[str, str]:
     return {key: METRICS[key] for key in ("auc", "accuracy", "macro_recall")} | recalls
 
 
+def external_names(study: Study) -> dict[str, str]:
+    """Returns the display names of ``evaluation.metrics``."""
+    return {name: name.partition(":")[2].replace("_", " ") for name in study.config["evaluation.metrics"]}
+
+
 def results_table(study: Study) -> Table:
     """Returns the table of models, best first, with the baselines in the footer."""
     ranking, trials, splits = study.ranking, study.metrics["trials"], study.metrics["splits"]
@@ -34,14 +39,15 @@ def results_table(study: Study) -> Table:
     for split, content in splits.items():
         note = split if len(splits) > 1 else ""
         tested += [(Value(BASELINES[name], note=note), result) for name, result in content["baselines"].items()]
-    best, names, rows = trials[ranking.best], METRICS | metric_names(study), []
+    best, rows, own = trials[ranking.best], [], external_names(study)
+    names, exact = {"auc": METRICS["auc"]} | own | METRICS | metric_names(study), 3 + len(own)
     for over, deviations in {**best.get("spread", {}), "seeds": best["std"]}.items():
         if any(deviations.values()):
             tested.append((Value(f"best model: sd over {over}"), deviations))
     for label, result in tested:
         short, shown = result | {"intervals": {}}, [*names]
-        values = [metric_value(key, result) for key in shown[:3]]
-        rows.append((label, *values, *(metric_value(key, short) for key in shown[3:])))
+        values = [metric_value(key, result) for key in shown[:exact]]
+        rows.append((label, *values, *(metric_value(key, short) for key in shown[exact:])))
     notes = (
         f"In brackets: {study.intervals}, of these trained models with fixed thresholds; other intervals are in "
         "metrics.json. They do not contain the standard deviations (sd).",
@@ -56,7 +62,7 @@ def results_table(study: Study) -> Table:
 def print_results(study: Study) -> None:
     """Prints the models, best first, the baselines, what is missing or failed, and what to do next."""
     results = results_table(study)
-    shown = 4 if tables.terminal_width() >= 100 else 3
+    shown = 1 + min(3 + len(external_names(study)), max(2, tables.terminal_width() // 25 - 1))
     title = f"{results.title}. In brackets: {study.intervals}."
     tables.print_table(replace(results, title=title, rows=results.rows[:PRINTED], notes=()), shown)
     if len(results.rows) > PRINTED:

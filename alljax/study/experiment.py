@@ -21,7 +21,7 @@ from alljax.data.loader import ImageReader, cache_images
 from alljax.data.protocols import LEAKY
 from alljax.data.readers import open_dataset
 from alljax.errors import ConfigError, MissingWeightsError, Problems, first_few, plural
-from alljax.evaluation import baselines
+from alljax.evaluation import baselines, metrics
 from alljax.evaluation.intervals import HeldOut, describe
 from alljax.models.backbones import get_backbone
 from alljax.models.preprocessing import Preprocessing
@@ -102,10 +102,10 @@ class Experiment:
     @cached_property
     def description(self) -> dict[str, Any]:
         """The parts of metrics.json that do not depend on a model: data set, protocols, leaks, baselines."""
-        divisions, level = {}, self.config.evaluation.level
+        divisions, level, external = {}, self.config.evaluation.level, self.config.evaluation.metrics
         for name, division in self.divisions.items():
             divisions[name] = division.description | {
-                "baselines": {rule: describe(test, level) for rule, test in division.baselines.items()}
+                "baselines": {rule: describe(test, level, external) for rule, test in division.baselines.items()}
             }
         return {"dataset": self._describe_dataset(), "splits": divisions} | next(iter(divisions.values()))
 
@@ -198,6 +198,10 @@ def check_inputs(
             has = f"its other columns than path, label, … are {first_few(sorted(columns)) or 'absent'}"
             problem = f"evaluation.subgroups: {config.data.source} has no column {min(unknown)!r}; {has}"
             problems.errors.append(ConfigError(problem))
+        labels, classes = np.array([record.label for record in dataset.records]), len(dataset.classes)
+        for name in config.evaluation.metrics:
+            with problems.collect():
+                metrics.check_external(name, labels, classes)
         # Equal images, which may merge subjects, are not known yet: a study has at most these subjects.
         subjects = splits.merge_subjects(dataset.records, (), dataset.known_subjects)
         for split in {trial.split: trial.config for trial in trials}.values():

@@ -49,6 +49,7 @@ def evaluate_source(folder: Path, trial: str, weights: str, source: str, classes
         pairs["subjects"] = by_subject(joint), by_subject(within)
     present = np.unique(labels)
     known = [*METRICS] if len(present) == len(study.classes) else ["accuracy", "brier", "log_loss"]
+    known += study.config["evaluation.metrics"] if len(present) == len(study.classes) else ()
     known += [f"recall_{label}" for label in present]
     about["subjects_by_class"] = Jackknife.of(joint).subjects
     found = about | {"trial": name, "calibration": calibration(joint, level)}

@@ -155,7 +155,7 @@ def _summarize(trial: Trial, experiment: Experiment, outcome: Outcome) -> dict[s
     test = replace(rules["majority"], probabilities=np.concatenate(runs, axis=1), scores=None)
     config, subjects = trial.config, Jackknife.of(test)
     level, seeds = config.evaluation.level, range(config.seed, config.seed + len(test.probabilities))
-    model, improvement = describe_seeds(test, level, seeds), {}
+    model, improvement = describe_seeds(test, level, seeds, config.evaluation.metrics), {}
     if size := rules.get("size_threshold"):
         difference = summarize(test, level, COMPARED, minus=size)
         intervals = difference["intervals"].items()

@@ -1,5 +1,6 @@
 """`package.module:Name` in settings: the package of the how-to guides, installed, and what breaks a contract."""
 
+import json
 import re
 import subprocess
 import sys
@@ -10,7 +11,9 @@ import pytest
 from docs.test_pages import blocks
 from end_to_end.conftest import QUICKSTART, Refused, Run, picture, read_table, write_files
 
-GUIDES = ("backbone", "data-set")
+from alljax.report.tables import format_value
+
+GUIDES = ("backbone", "data-set", "metric")
 SMALL = (
     QUICKSTART, "--config.study.sweep=()", "--config.train.optimizer=rmsprop", "--config.train.epochs=1",
     "--config.split.folds=2", "--config.model.hidden=8", "--config.preprocessing.image_size=32",
@@ -49,10 +52,22 @@ def here(installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 def test_study_and_its_use_with_an_installed_package(here: Path, run: Run, refused: Refused) -> None:
     words = "--config.model.backbone=mycells.nets:Tiny", "--config.data.source=mycells.data:cells"
+    words += "--config.model.label=tiny", "--config.evaluation.metrics=mycells.metrics:specificity,mycells.metrics:f2"
     code, out, err = run("study", *SMALL, "--workdir=w", *words)
     assert code == 0, err
-    assert "mycells.nets_Tiny-rmsprop-weights=random" in out
+    assert "tiny-weights=random" in out
     assert "features mycells.nets:Tiny" in err
+    metrics = json.loads(Path("w/metrics.json").read_text())
+    results = [*metrics["trials"].values(), *metrics["baselines"].values()]
+    for found in results:
+        specificity, interval = found["mycells.metrics:specificity"], found["intervals"]["mycells.metrics:specificity"]
+        assert specificity == pytest.approx(found["per_class"][0]["recall"])
+        assert interval == pytest.approx(found["intervals"]["recall_0"])
+    assert results[0]["intervals"]["mycells.metrics:f2"]
+    shown = format_value("", results[0]["mycells.metrics:f2"])
+    assert re.search(rf"specificity +f2 .*{shown} \[", out, re.DOTALL)
+    run("report", "--workdir=w")
+    assert re.search(rf"f2<.*>{shown}<", Path("w/report.html").read_text(), re.DOTALL)
     code, out, err = run("predict", "--workdir=w", "mycells.data:cells", "--out=p.csv")
     assert code == 0, err
     rows = read_table(here / "p.csv")
