@@ -69,6 +69,12 @@ def entries() -> list[Path]:
     return sorted(found, key=lambda path: path.stat().st_mtime)
 
 
+def describe() -> str:
+    """Returns the folder of the cache, its size and the limit, in one line."""
+    total, largest = sum(path.stat().st_size for path in entries()), files.limit("ALLJAX_CACHE_GB")
+    return f"{files.cache_dir()}: {total / 1e9:,.2f} of {largest / 1e9:g} GB (ALLJAX_CACHE_GB), not counting weights"
+
+
 def abandoned() -> list[Path]:
     """Returns the unfinished files of killed processes; those of living ones would be missed."""
     return [path for path in _glob(".*.part") if time.time() - path.stat().st_mtime > ABANDONED]

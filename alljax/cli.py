@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import alljax
-from alljax import files, interrupts, progress, settings
+from alljax import doctor, files, interrupts, progress, settings
 from alljax.errors import ConfigError, Problems, Stopped, UserError, printable
 from alljax.local_commands import VERBS
 from alljax.training import distributed
 
-EXIT_CODES = """exit codes: 0 done, or stopped by SIGTERM or SIGUSR1; 1 `data verify` found problems; 2 user error;
-    3 done, but some images were unreadable; 130 stopped by Ctrl-C"""
+EXIT_CODES = """exit codes: 0 done, or stopped by SIGTERM or SIGUSR1; 1 `data verify` or `doctor` found problems;
+    2 user error; 3 done, but some images were unreadable; 130 stopped by Ctrl-C"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _check_flags(sys.argv[1:] if arguments is None else arguments)
         options, words = _parser().parse_known_args(arguments)
+        if options.call is not VERBS["doctor"][0]:  # which reports it, as one of several problems
+            doctor.check_versions()
         if hasattr(options, "config"):
             from alljax import config
 
@@ -139,6 +141,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "shards": {"help": "folders of shards to merge", "nargs": "*", "type": _path, "metavar": "FOLDER"},
     "--source": {"help": "folder, zip, CSV or .npz of images", "required": True},
     "--source:all": {"help": "folder, zip, CSV or .npz of images", "default": ""},
+    "--source:checked": {"help": "also check this folder, zip, CSV or .npz of images", "default": ""},
     "--split": {"help": "CSV with path, label, subject and split (train, test, ...)", "type": _path, "metavar": "CSV"},
     "--source:other": {"help": "test on this folder, zip, CSV or .npz of labeled images", "default": ""},
     "--classes": {"help": "which class of it is which of the study", "default": "", "metavar": "OTHER=OWN,..."},

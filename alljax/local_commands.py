@@ -1,13 +1,19 @@
-"""Commands about what is on this machine: configs, weights, caches."""
+"""Commands about what is on this machine: its state as a whole, configs, weights, caches."""
 
 import time
 
-from alljax import cache, config_files, files
+from alljax import cache, config_files, doctor
 from alljax.commands import VERBS, Options, _verb
 from alljax.errors import plural
 from alljax.progress import show
 
 __all__ = ["VERBS"]
+
+
+@_verb("doctor", "--source:checked --config.KEY", "--source=C-NMC_Leukemia.zip")
+def examine(options: Options) -> int:
+    """Check versions, devices, numbers, caches, weights and a data set (exit code 1 if the quickstart cannot run)."""
+    return 0 if doctor.examine(options.source, options.words) else 1
 
 
 @_verb("configs list", "", "")
@@ -73,8 +79,7 @@ def cache_list(options: Options) -> None:
     for path in (*cache.entries(), *store.downloads()):
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(path.stat().st_mtime))
         print(f"{path.parent.name:12} {path.stat().st_size / 1e6:10,.2f} MB  {when}  {path.name}")
-    total, largest = sum(path.stat().st_size for path in cache.entries()), files.limit("ALLJAX_CACHE_GB")
-    print(f"{files.cache_dir()}: {total / 1e9:,.2f} of {largest / 1e9:g} GB (ALLJAX_CACHE_GB), not counting weights")
+    print(cache.describe())
 
 
 @_verb("cache clear", "--weights:too", "")

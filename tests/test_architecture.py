@@ -17,8 +17,8 @@ PACKAGE = ROOT / "alljax"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
     "errors", "settings", "interrupts", "files", "cache", "progress", "config_files", "config", "extensions",
-    "data", "models", "weights", "features", "training", "evaluation", "study", "report", "paper", "commands",
-    "local_commands", "cli",
+    "data", "models", "weights", "features", "training", "evaluation", "study", "report", "paper", "doctor",
+    "commands", "local_commands", "cli",
 ]  # fmt: skip
 
 # Words of earlier versions that are never the right ones, with the words to use instead.
