@@ -73,16 +73,15 @@ def test_command_is_valid(page: str, words: list[str], monkeypatch: pytest.Monke
     monkeypatch.chdir(ROOT)
     if program == "alljax":
         check_alljax(words[1:], monkeypatch)
-    elif program.startswith("launch/"):
-        assert (ROOT / program).is_file()
-        if "--config" in " ".join(words):
-            check_alljax(["study", *words[1:]], monkeypatch)
     elif program == "make":
         targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert {word for word in words[1:] if "=" not in word} <= {*targets}
-    for word in words[1:]:
-        if re.match(r"(launch|tests)/", word):
-            assert (ROOT / word).exists(), f"{page}: {word}"
+    for place, word in enumerate(words):
+        if re.match("(launch|tests)/", word):
+            assert (ROOT / word).is_file(), f"{page}: {word}"
+        if word.startswith("launch/") and any(later.startswith("--config=") for later in words[place:]):
+            own = re.findall("== (--\\w+) ", (ROOT / word).read_text())  # flags of the script itself
+            check_alljax(["study", *(later for later in words[place + 1 :] if later not in own)], monkeypatch)
 
 
 def check_alljax(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,3 +124,15 @@ def test_output_of_the_quickstart_in_readme_is_that_of_the_command() -> None:
     done = subprocess.run([sys.executable, "-m", "alljax.cli", *words], capture_output=True, text=True, check=True)
     for line in output.splitlines():
         assert line.strip() in done.stdout
+
+
+def test_columns_of_output_files_are_those_of_a_study(toy_study: Path) -> None:
+    page = (ROOT / "docs" / "reference" / "output-files.md").read_text()
+    table = re.findall(r"^\| `([\w.]+\.csv)` \| (.*) \|$", page, re.MULTILINE)
+    documented = {name: re.findall(r"`(\w+)`", text) for name, text in table if "the same" not in text}
+    assert len(documented) == 5
+    trial = next((toy_study / "trials").iterdir())
+    for name, columns in documented.items():
+        path = toy_study / name if (toy_study / name).is_file() else trial / name
+        header = re.sub(r"(prob|log_odds)_\w+", r"\1_CLASS", path.read_text().partition("\n")[0])
+        assert columns == [*dict.fromkeys(header.split(","))]
