@@ -179,7 +179,7 @@ def lr_find(options: Options) -> int:
     options.problems.report()
     trial = sweep.expand(options.settings)[0]
     opened = experiment.open_experiment(trial.config, [trial])
-    fold, *_ = sampling.make_fold_rows(trial.config, opened.labels, opened.num_classes, opened.folds(trial))
+    fold, *_ = sampling.make_fold_rows(trial.config, opened.dataset.labels, opened.num_classes, opened.folds(trial))
     table = loop.find_learning_rate(trial.config, opened.networks[trial.name], opened.images(trial), fold)
     workdir.write_csv(options.out, table)
     print(f"{options.out}: loss of every step\nlowest loss: train.learning_rate={loop.best_rate(table):.3g}")

@@ -4,7 +4,7 @@ import contextlib
 import logging as stdlib_logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from absl import logging
@@ -29,6 +29,15 @@ class _Handler(stdlib_logging.Handler):
 def show(*texts: object, sep: str = " ") -> None:
     """Prints texts that contain names from data to standard output; control characters are escaped."""
     print(*map(printable, texts), sep=sep)
+
+
+def format_table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Returns rows of texts and numbers (None: unknown) as a table without columns in which all are unknown."""
+    import pandas  # importing it takes half a second
+
+    table = pandas.DataFrame(rows, dtype=object)
+    text = table.map(lambda value: f"{value:,}" if isinstance(value, int) else value or "")
+    return text.loc[:, (text != "").any()].to_string(index=False) if rows else ""
 
 
 def show_messages() -> None:

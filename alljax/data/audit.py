@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from alljax import config as configs
 from alljax.data import cnmc, splits
 from alljax.data.archive import natural_sort
+from alljax.data.cross_validation import divide
 from alljax.data.dataset import SKIPPED, UNLABELED, Dataset, Record, check
 from alljax.data.images import decode
 from alljax.data.inspection import Inspection, inspect, map_images
@@ -18,7 +19,7 @@ from alljax.data.protocols import LEAKY, PROTOCOLS, RANDOM
 from alljax.data.readers import open_all
 from alljax.errors import DataError, LeakError, UserError, first_few, plural
 from alljax.files import write_text
-from alljax.progress import show
+from alljax.progress import format_table, show
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -69,7 +70,7 @@ def verify(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 def print_verification(found: Mapping[str, Any], out: Path | None = None) -> None:
     """Prints counts, notes and problems, and writes everything to the JSON file `out`."""
-    show(_format_table(found["groups"]))
+    show(format_table(found["groups"]))
     show("sizes in pixels:", first_few(f"{count:,} of {size}" for size, count in found["sizes"].items()))
     problems = [f"{len(names):,} {PROBLEMS[kind]}: {first_few(names)}" for kind, names in found["problems"].items()]
     show(*found["notes"], *problems, "no problems found" if found["complete"] else "problems found", sep="\n")
@@ -89,25 +90,24 @@ def audit(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     if not dataset.records:
         check(dataset, source)
     dataset, inspection = inspect(dataset, "skip")
-    records, pixels, table = dataset.records, inspection.pixels, _tabulate(dataset, inspection)
-    subjects = splits.merge_subjects(records, pixels, dataset.known_subjects)
+    table = _tabulate(dataset, inspection)
+    subjects = splits.merge_subjects(dataset.records, inspection.pixels, dataset.known_subjects)
     unknown = dict.fromkeys(table.columns[table.isna().all()])
     protocols: list[dict[str, Any]] = []
     errors: list[str] = []
     for name in PROTOCOLS:
         changes = {"split.protocol": name} | ({} if name in RANDOM else {"split.repeats": 1})
         try:
-            folds = splits.make_splits(dataset, subjects, pixels, configs.vary(config, changes))
+            division = divide(dataset, inspection, subjects, configs.vary(config, changes))
         except UserError as refusal:
             protocols.append({"protocol": name, "refused": str(refusal)})
             errors += [str(refusal)] if isinstance(refusal, LeakError) else []
             continue
-        found, near = (splits.count_leaks(folds, records, subjects, of) for of in (pixels, inspection.similar))
-        leaks = {key: unknown.get(key, count) for key, count in found.items()}
-        protocols.append({"protocol": name, "folds": len(folds), **leaks, "near": near["duplicate"]})
+        leaks = {key: unknown.get(key, count) for key, count in division.leaks.items()}
+        protocols.append({"protocol": name, "folds": len(division), **leaks})
     return {
         "source": source,
-        "images": len(records),
+        "images": len(dataset.records),
         "subject_names": table["subject"].nunique(),
         "exact": _duplicates(table, "pixels"),
         "near": _duplicates(table.drop_duplicates("pixels"), "similar"),
@@ -124,7 +124,7 @@ def print_audit(found: Mapping[str, Any], out: Path | None = None) -> None:
     show(counts, *found["notes"], "", sep="\n")
     show("groups of duplicates, and those of several subject names, merged subjects, folds, subsets and labels:")
     kinds = ("exact", "near")
-    show(_format_table([{"": kind} | {key: found[kind][key] for key in ("count", *DIFFERENCES)} for kind in kinds]))
+    show(format_table([{"": kind} | {key: found[kind][key] for key in ("count", *DIFFERENCES)} for kind in kinds]))
     for kind in kinds:
         for title, key in (("", "groups"), (" with several classes", "contradictory")):
             if groups := found[kind][key]:
@@ -132,7 +132,7 @@ def print_audit(found: Mapping[str, Any], out: Path | None = None) -> None:
     for names in found["merged"]:
         show(f"one subject: {' = '.join(names)}")
     show("\nTest images whose subject, photograph, image or a similar image is in the training data:")
-    show(_format_table([leaks for leaks in found["protocols"] if "refused" not in leaks]))
+    show(format_table([leaks for leaks in found["protocols"] if "refused" not in leaks]))
     for leaks in found["protocols"]:
         if leaks.get("refused", found["error"]) != found["error"]:
             show(f"{leaks['protocol']} is impossible: {leaks['refused']}")
@@ -179,7 +179,7 @@ def print_split_audit(found: Mapping[str, Any], out: Path | None = None) -> None
 
     show(", ".join(f"{plural(count, 'image')} in {side}" for side, count in found["images"].items()))
     show(*found["notes"], "", "Images of a side that share a subject or an image with the other side:", sep="\n")
-    show(_format_table(found["shared"]))
+    show(format_table(found["shared"]))
     for kind, description in SHARED.items():
         if pairs := [f"{row['path']} = {row['other_path']}" for row in found["rows"] if row["shares"] == kind]:
             show(f"{description}: {first_few(pairs)}")
@@ -245,15 +245,6 @@ def _duplicates(table: "DataFrame", key: str) -> dict[str, Any]:
     counts = dict[str, Any](several.sum().astype(object))
     counts |= {"groups": groups.tolist(), "contradictory": groups[several["label"]].tolist()}
     return {"count": len(groups), **counts}
-
-
-def _format_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns rows of texts and numbers (None: unknown) as a table without columns in which all are unknown."""
-    import pandas  # importing it takes half a second
-
-    table = pandas.DataFrame(rows, dtype=object)
-    text = table.map(lambda value: f"{value:,}" if isinstance(value, int) else value or "")
-    return text.loc[:, (text != "").any()].to_string(index=False) if rows else ""
 
 
 def _write_findings(found: Mapping[str, Any], out: Path | None) -> None:

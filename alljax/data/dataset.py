@@ -3,8 +3,13 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from alljax.errors import DataError
+import numpy as np
+from numpy.typing import NDArray
+
+from alljax.data.archive import natural_sort
+from alljax.errors import DataError, first_few, plural
 
 UNLABELED = -1  # the label of an image of unknown class
 
@@ -36,7 +41,7 @@ class Record:
                 raise DataError(f"{name!r} contains a line break; rename the file, folder or subject")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """Images with their classes."""
 
@@ -44,23 +49,40 @@ class Dataset:
     classes: tuple[str, ...]  # names in label order; of two classes, class 1 is the positive one
     records: tuple[Record, ...]  # one per image, in an order independent of the file system
     # Returns the encoded bytes of a record's image file; safe to call from several threads.
-    read: Callable[[Record], bytes] = field(repr=False)
+    read: Callable[[Record], bytes]
     notes: tuple[str, ...] = ()  # remarks for the user, such as skipped files, one line each
     known_subjects: Sequence[set[str]] = ()  # disjoint sets of subject names known to be the same subject
     # Center crops by (width, height), for images that show more background at the same scale.
     crops: Mapping[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     # Returns path, size and modification time of a record's file; None if there is no file, as for generated images.
-    stamp: Callable[[Record], str] | None = field(default=None, repr=False)
+    stamp: Callable[[Record], str] | None = None
     class_names: tuple[str, ...] = ()  # display names as the authors of the data set write them; empty: `classes`
     # Other columns of a CSV by name: the value of each image, by its path.
-    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     # Images without a record by reason, a key of `SKIPPED`.
-    skipped: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
+    skipped: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return "\n  ".join([f"Dataset {self.name!r}: {self.counts}", *self.notes])
+
+    @cached_property
+    def labels(self) -> NDArray[np.int32]:
+        """The label of each record, int32 (N,)."""
+        return np.array([record.label for record in self.records], np.int32)
+
+    @property
+    def counts(self) -> str:
+        """The numbers of images and of subject names, and the images of each class."""
+        by_class = Counter(self.classes[label] for label in self.labels if label != UNLABELED)
+        names = natural_sort({record.subject for record in self.records} - {""})
+        parts = [", ".join(f"{name} {count:,}" for name, count in sorted(by_class.items()))]
+        parts.append(f"{plural(len(names), 'subject name')}: {first_few(names)}" if names else "")
+        return f"{plural(len(self.records), 'image')}: {'; '.join(filter(None, parts))}".removesuffix(": ")
 
 
 def check(dataset: Dataset, source: str) -> Dataset:
     """Returns `dataset` if it has two classes or more, each with images; `source` is its name for messages."""
-    if not dataset.records:
+    if not dataset.records or not dataset.classes:
         notes = f" ({'; '.join(dataset.notes)})" if dataset.notes else ""
         raise DataError(f"{source}: no labeled images found{notes}; expected one folder per class with images inside")
     if len(dataset.classes) < 2:

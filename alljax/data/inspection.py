@@ -96,9 +96,10 @@ def inspect(dataset: Dataset, on_error: str = "raise") -> tuple[Dataset, Inspect
     columns = {name: np.array([each[name] for each in found]) for name in found[0]}
     digests, pixels, similar = (tuple(columns[name].tolist()) for name in ("digest", "pixels", "similar"))
     sizes = Counter(zip(columns["width"].tolist(), columns["height"].tolist(), strict=True))
-    labels = np.array([record.label for record in dataset.records])
     subjects = splits.merge_subjects(dataset.records, pixels, dataset.known_subjects)
-    measured = measure_properties(labels, subjects, {name: columns[name] for name in PROPERTIES}, dataset.classes)
+    measured = measure_properties(
+        dataset.labels, subjects, {name: columns[name] for name in PROPERTIES}, dataset.classes
+    )
     for warning in property_warnings(measured):
         logging.warning(warning)
     kinds = [*zip(dataset.records, map(pixel_problem, columns["range"], columns["mode"]), strict=True)]

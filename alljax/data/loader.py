@@ -4,7 +4,6 @@ import math
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import jax
@@ -44,10 +43,10 @@ class ImageReader:
     masked: bool = False  # see `alljax.data.images.mask_cell`
     cached: NDArray[np.uint8] | None = None  # all images, uint8 (N, S, S, 3), see `cache_images`
 
-    @cached_property
+    @property
     def labels(self) -> NDArray[np.int32]:
         """The label of each record, int32 (N,)."""
-        return np.array([record.label for record in self.dataset.records], np.int32)
+        return self.dataset.labels
 
     def take(self, rows: Rows, mask: Mask) -> NDArray[np.uint8]:
         """Returns uint8 (B, S, S, 3), zeros where the mask is false."""

@@ -9,16 +9,43 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from alljax import extensions
-from alljax.config import compile_pattern, default_config
+from alljax.config import compile_pattern, default_config, load_config
 from alljax.data import cnmc, csv_list, folder, synthetic
 from alljax.data.archive import Archive, is_image
 from alljax.data.dataset import SKIPPED, UNLABELED, Dataset, Record, check
+from alljax.data.inspection import inspect
 from alljax.data.medmnist import read_medmnist
 from alljax.data.names import normalize
 from alljax.errors import ConfigError, DataError, first_few, plural
 
 
-def open_dataset(data: Any, subsets: Sequence[str] = ()) -> Dataset:
+def open_dataset(
+    source: str | Path | Sequence[tuple[str, ...]], subsets: Sequence[str] = (), **settings: Any
+) -> Dataset:
+    """Opens a labeled data set; its images are read when they are needed.
+
+    Args:
+        source: A folder or zip with a folder per class, or with C-NMC file names; a CSV with the columns path, label,
+            subject and split; an ``.npz`` of MedMNIST; ``synthetic``; or several: tuples (name, path[, classes]).
+        subsets: The subsets to use together, for example ``["train", "prelim"]``; by default ``train``.
+        **settings: Settings below ``data.``, such as ``classes=["hem", "all"]``, ``allow_partial=True``,
+            ``name_pattern="(?P<subject>P[0-9]+)"``, or ``on_error="skip"``, which reads every image at once.
+
+    Raises:
+        DataError: No such source, no usable images, or an incomplete copy of C-NMC 2019 without ``allow_partial``.
+        ConfigError: A setting that does not exist, or classes that do not match the source.
+
+    >>> alljax.open_dataset("synthetic", synthetic__images=24, synthetic__subjects=8)
+    Dataset 'synthetic': 24 images: all 16, hem 8; 8 subject names: 1, 2, 3, 4, 5 and 3 more
+      24 generated images of 8 subjects: results say nothing about leukemia
+    """
+    fixed = {"data.sources": source} if isinstance(source, list | tuple) else {"data.source": str(source)}
+    data = load_config(**fixed, **{f"data.{name}": value for name, value in settings.items()}).data
+    dataset = open_labeled(data, subsets)
+    return inspect(dataset, "skip")[0] if data.on_error == "skip" else dataset
+
+
+def open_labeled(data: Any, subsets: Sequence[str] = ()) -> Dataset:
     """Opens the labeled images of `subsets` of a source, by default `data.subset`; `data` is that part of a config.
 
     Folders and zips with C-NMC file names are read as C-NMC 2019, others with one folder per class.  In a data set of
@@ -169,7 +196,7 @@ def open_mapped(source: str, classes: Sequence[str], mapping: str, generated: An
 
 
 def _join_sources(data: Any, subsets: Sequence[str]) -> Dataset:
-    """Returns the images of all `data.sources`, see `open_dataset`."""
+    """Returns the images of all `data.sources`, see `open_labeled`."""
     names = {name for name, *_ in data.sources} - {""}
     if len(names) < max(len(data.sources), 2) or not data.classes:
         raise ConfigError(

@@ -64,7 +64,7 @@ def connected_groups(count: int, groups: Iterable[Sequence[int]]) -> list[int]:
     return connected_components(graph, directed=False)[1].tolist()
 
 
-def make_splits(
+def make_folds(
     dataset: Dataset, subjects: Sequence[str], digests: Sequence[str], config: ConfigDict
 ) -> tuple[Fold, ...]:
     """Divides the labeled of N records by a protocol, a key of `PROTOCOLS`; folds are ordered by repeat and fold.

@@ -40,7 +40,7 @@ def print_plan(trials: Sequence[Trial], jobs: Sequence[Job], experiment: Experim
     print("\nfolds (training / test images):")
     for name, division in experiment.divisions.items():
         print(f"  {name}: {len(division.folds)} × {len(division.folds[0].train):,} / {len(division.folds[0].test):,}")
-    total, batches = 0.0, len(experiment.labels) / experiment.config.features.batch_size
+    total, batches = 0.0, len(experiment.dataset.labels) / experiment.config.features.batch_size
     for sources in experiment.extractor.missing().values() if jobs else ():
         seconds = batches * _seconds_per_block(experiment.extractor.blocks(sources))
         counts = " and ".join(f"{source.feature_count:,}" for source in sources)
@@ -96,7 +96,7 @@ def _measure_pipeline(job: Job, experiment: Experiment) -> tuple[float, int]:
     width = sum(source.feature_count for source in experiment.sources[trial.name])
     if sweep.has_epochs(job.config) and not config.features.select:
         return 0.0, width
-    features, labels = generator.standard_normal((len(rows), width), np.float32), experiment.labels[rows]
+    features, labels = generator.standard_normal((len(rows), width), np.float32), experiment.dataset.labels[rows]
     subjects = np.unique(np.array(experiment.subjects)[rows], return_inverse=True)[1]
     part = [Fold(0, 0, np.arange(len(rows)), np.arange(2))]
     (fold,) = make_fold_rows(config, labels, experiment.num_classes, part)
@@ -133,7 +133,7 @@ def _network_steps(job: Job, experiment: Experiment) -> Iterator[None]:
     """Trains a network with one batch; in the last epoch most layers are trained."""
     config, network, key = job.config, experiment.networks[job.trials[0].name], jax.random.key(0)
     mesh, folds = make_mesh(config), experiment.folds(job.trials[0])
-    fold = make_fold_rows(config, experiment.labels, experiment.num_classes, folds)[0]
+    fold = make_fold_rows(config, experiment.dataset.labels, experiment.num_classes, folds)[0]
     batch = next(FoldLoader(config, image_reader(experiment.dataset, network), fold, key, mesh).train(0))
     tuner = FineTuner(config, network, experiment.num_classes, mesh)
     run = tuner.inputs(key, fold.class_weights, config.train.epochs)

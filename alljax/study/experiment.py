@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,12 +13,12 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from alljax.data import splits
-from alljax.data.archive import natural_sort
+from alljax.data.cross_validation import divide
 from alljax.data.dataset import Dataset, Record, check
 from alljax.data.inspection import Inspection, inspect
 from alljax.data.loader import ImageReader, cache_images
 from alljax.data.protocols import LEAKY
-from alljax.data.readers import open_dataset
+from alljax.data.readers import open_labeled
 from alljax.errors import ConfigError, MissingWeightsError, Problems, first_few, plural
 from alljax.evaluation import baselines, metrics
 from alljax.evaluation.intervals import HeldOut, describe
@@ -54,7 +53,6 @@ class Experiment:
     dataset: Dataset
     inspection: Inspection
     subjects: tuple[str, ...]  # of each record, after merging aliases
-    labels: np.ndarray  # int32 (N,)
     networks: dict[str, Network]  # the backbone of each trial that has one, with its weights, by the trial's name
     sources: dict[str, tuple[Source, ...]]  # of the features of each frozen trial, by the trial's name
     divisions: dict[str, Division]  # by `Trial.split`
@@ -125,7 +123,7 @@ class Experiment:
             "subject_names": len(set().union(*names)),
             "subjects": len(set(self.subjects)) if self.interval_unit == "subjects" else 0,
             "by_class": {
-                name: {"images": int(np.sum(self.labels == label)), "subjects": len(names[label])}
+                name: {"images": int(np.sum(dataset.labels == label)), "subjects": len(names[label])}
                 for label, name in enumerate(dataset.classes)
             },
             "notes": list(dataset.notes),
@@ -150,17 +148,16 @@ def open_experiment(
             group_parameters(trial.config, networks[trial.name], num_classes=2)
     dataset, inspection = open_images(config, dataset)
     subjects = splits.merge_subjects(dataset.records, inspection.pixels, dataset.known_subjects)
-    labels = np.array([record.label for record in dataset.records], np.int32)
     divisions: dict[str, Division] = {}
     inner: dict[str, Inner] = {}
     notes: list[str] = []
     for split, of_split in {trial.split: trial.config for trial in trials}.items():
-        divisions[split] = _divide(dataset, inspection, subjects, labels, of_split)
+        divisions[split] = _divide(dataset, inspection, subjects, of_split)
         if of_split.split.protocol == "official_folds":
             notes.append(splits.reassigned(dataset, subjects, config.data.subset))
     frozen = [trial for trial in trials if trial.config.train.mode == "frozen"]
     for split, of_split in {trial.split: trial.config for trial in frozen}.items():
-        inner[split] = inner_folds.divide(divisions[split].folds, labels, subjects, of_split)
+        inner[split] = inner_folds.divide(divisions[split].folds, dataset.labels, subjects, of_split)
         notes.append(inner_folds.note(inner[split], config))
     for trial in frozen:
         if trial.config.classifier.name == "svm" and not all(inner[trial.split]):
@@ -175,8 +172,7 @@ def open_experiment(
     used = [trial for trial in frozen if trial.name not in skipped]
     sources = {trial.name: open_sources(trial.config, networks.get(trial.name)) for trial in used}
     extractor = FeatureExtractor(config, dataset, inspection.digests, itertools.chain.from_iterable(sources.values()))
-    of_images = config, dataset, inspection, subjects, labels
-    return Experiment(*of_images, networks, sources, divisions, inner, extractor, skipped)
+    return Experiment(config, dataset, inspection, subjects, networks, sources, divisions, inner, extractor, skipped)
 
 
 def check_inputs(
@@ -192,7 +188,7 @@ def check_inputs(
         with problems.collect():
             metric_writers.check(trial.config.train.loggers if trial.config.train.mode == "finetune" else ())
     with problems.collect():
-        dataset = open_dataset(config.data, sweep.subsets(trials))
+        dataset = open_labeled(config.data, sweep.subsets(trials))
         columns = {*dataset.columns} - {*results.IMAGES, "red", "green", "blue"}
         if unknown := {*config.evaluation.subgroups} - columns:
             has = f"its other columns than path, label, … are {first_few(sorted(columns)) or 'absent'}"
@@ -206,7 +202,7 @@ def check_inputs(
         subjects = splits.merge_subjects(dataset.records, (), dataset.known_subjects)
         for split in {trial.split: trial.config for trial in trials}.values():
             with problems.collect():
-                splits.make_splits(dataset, subjects, (), split)
+                splits.make_folds(dataset, subjects, (), split)
     skip, skipped = config.study.missing_weights == "skip", dict[str, str]()
     download = download and not skip and not problems.errors
     for trial in (trial for trial in trials if sweep.has_backbone(trial.config)):
@@ -224,26 +220,16 @@ def check_inputs(
     return dataset, skipped
 
 
-def _divide(
-    dataset: Dataset, inspection: Inspection, subjects: tuple[str, ...], labels: np.ndarray, config: ConfigDict
-) -> Division:
+def _divide(dataset: Dataset, inspection: Inspection, subjects: tuple[str, ...], config: ConfigDict) -> Division:
     """Makes the folds of a split setting; logs leaks."""
-    folds = splits.make_splits(dataset, subjects, inspection.pixels, config)
-    leaks = splits.count_leaks(folds, dataset.records, subjects, inspection.pixels)
-    leaks["near"] = splits.count_leaks(folds, dataset.records, subjects, inspection.similar)["duplicate"]
-    what = {"subject": "the subject", "field": "the photograph", "duplicate": "the same image"}
-    if not any(record.subject for record in dataset.records):
-        del what["subject"]
-    if config.split.protocol in LEAKY or any(leaks[key] for key in what):
-        counts = ", ".join(f"{name} of {leaks[key]:,}" for key, name in what.items())
-        logging.info(
-            f"protocol {config.split.protocol!r} leaks: training images have {counts} of the "
-            f"{leaks['test_images']:,} test images"
-        )
+    found = divide(dataset, inspection, subjects, config)
+    folds = found.folds
+    if found.leak:
+        logging.info(found.leak)
     if selects := sweep.selects_on_test(config):
         logging.info("features.select_scope=all leaks: the selection of features is fitted to the test images, too")
     areas = inspection.areas if inspection.black else None
-    rules = baselines.fit(labels, areas, inspection.colors, subjects, folds, len(dataset.classes))
+    rules = baselines.fit(dataset.labels, areas, inspection.colors, subjects, folds, len(dataset.classes))
     protocol = {
         "name": config.split.protocol,
         "folds": max(fold.fold for fold in folds) + 1,
@@ -255,22 +241,18 @@ def _divide(
         "training_images": [len(fold.train) for fold in folds],
         "test_images": [len(fold.test) for fold in folds],
     }
-    return Division(folds, rules, {"protocol": protocol, "leaks": leaks})
+    return Division(folds, rules, {"protocol": protocol, "leaks": found.leaks})
 
 
 def open_images(config: ConfigDict, dataset: Dataset | None = None) -> tuple[Dataset, Inspection]:
     """Inspects every image of a data set, by default ``data.subset`` of the source, once; logs all remarks."""
-    dataset, inspection = inspect(dataset or open_dataset(config.data), config.data.on_error)
+    dataset, inspection = inspect(dataset or open_labeled(config.data), config.data.on_error)
     check(dataset, config.data.source)
     first: dict[str, Record] = {}
     pairs = [(first.setdefault(of, one), one) for of, one in zip(inspection.pixels, dataset.records, strict=True)]
     if named := [f"{one.path} and {other.path}" for one, other in pairs if one.label != other.label]:
         note = f"{plural(len(named), 'image')} under two classes, one label is wrong: {first_few(named)}"
         dataset = replace(dataset, notes=(*dataset.notes, note))
-    counts = Counter(dataset.classes[record.label] for record in dataset.records)
-    found = [f"{name} {count:,}" for name, count in sorted(counts.items())]
-    if names := natural_sort({record.subject for record in dataset.records} - {""}):
-        found[-1] += f"; {plural(len(names), 'subject name')}: {first_few(names)}"
-    for line in (f"{plural(len(dataset.records), 'image')}: {', '.join(found)}", *dataset.notes):
+    for line in (dataset.counts, *dataset.notes):
         logging.info(line)
     return dataset, inspection

@@ -132,7 +132,7 @@ def _combine(here: Sequence[Path], trial: Trial, experiment: Experiment, about: 
         if about["rule"] == "weighted":
             if not of_parts:
                 raise ConfigError(f"the weights are from inner folds, and fold {number} has none; use the rule mean")
-            labels = experiment.labels[np.concatenate([part.test for part in parts])]
+            labels = experiment.dataset.labels[np.concatenate([part.test for part in parts])]
             weights[-1] = accuracy_weights(labels, np.concatenate(of_parts, axis=1))
         inner += [combine(about["rule"], of_part, weights[-1]) for of_part in of_parts]
         by_seed = predicted.reshape(len(here), seeds, -1, experiment.num_classes)
@@ -165,7 +165,7 @@ def _summarize(trial: Trial, experiment: Experiment, outcome: Outcome) -> dict[s
         of_class["effective_subjects"] = subjects.effective[label]
     repeats = np.repeat([fold.repeat for fold in folds], tested)
     divided, of_seed = experiment.inner_folds.get(trial.split, ()), [of_fold[0] for of_fold in runs]
-    return model | inner_folds.tune(folds, divided, outcome.inner, of_seed, experiment.labels) | {
+    return model | inner_folds.tune(folds, divided, outcome.inner, of_seed, experiment.dataset.labels) | {
         "spread": {"folds": spread(test, test.fold), "repeats": spread(test, repeats)},
         "size_improvement": improvement,
         "interval_unit": experiment.interval_unit,
@@ -200,7 +200,7 @@ def _predictions(
     columns = {
         "path": [records[row].path for row in fold.test],
         "subject": [experiment.subjects[row] if records[row].subject else "" for row in fold.test],
-        "label": classes[experiment.labels[fold.test]],
+        "label": classes[experiment.dataset.labels[fold.test]],
         "predicted": classes[probabilities.argmax(1)],
     }
     columns |= {f"prob_{name}": probabilities[:, label] for label, name in enumerate(classes)}

@@ -164,8 +164,7 @@ def write_features(config: ConfigDict, out: Path) -> tuple[Dataset, int]:
     dataset, inspected = open_images(config)
     sources = open_sources(config, networks[0] if networks else None)
     features = FeatureExtractor(config, dataset, inspected.digests).load(*sources)
-    labels = np.array([record.label for record in dataset.records], np.int32)
     paths, subjects = ([getattr(record, name) for record in dataset.records] for name in ("path", "subject"))
     with files.atomic_write(out) as file:
-        np.savez(file, features=features, paths=paths, labels=labels, subjects=subjects)
+        np.savez(file, features=features, paths=paths, labels=dataset.labels, subjects=subjects)
     return dataset, features.shape[1]

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from alljax import config as configs
 from alljax import files
 from alljax.data.dataset import Dataset
-from alljax.data.readers import open_dataset
+from alljax.data.readers import open_labeled
 from alljax.errors import UserError, WorkdirError, first_few, plural
 from alljax.evaluation.comparison import Ranking
 from alljax.evaluation.intervals import HeldOut
@@ -231,7 +231,7 @@ def source_state(config: ConfigDict) -> str:
 
 def open_records(config: ConfigDict) -> Dataset:
     """Returns the data set of a study without reading its images."""
-    return open_dataset(config.data, sweep.subsets(sweep.expand(config)))
+    return open_labeled(config.data, sweep.subsets(sweep.expand(config)))
 
 
 def merge_shards(folder: Path, shards: Sequence[Path]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class Outcome:
 
 def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[Trial, Outcome | ConfigError]]:
     """Yields the trials of a job, of the study in `folder`, with their outcome, or an error if a head's loss is NaN."""
-    first, labels, num_classes = job.trials[0], experiment.labels, experiment.num_classes
+    first, labels, num_classes = job.trials[0], experiment.dataset.labels, experiment.num_classes
     has_epochs = sweep.has_epochs(job.config)
     features: Any = experiment.features(first) if job.frozen else experiment.images(first)
     subjects = np.unique(experiment.subjects, return_inverse=True)[1]

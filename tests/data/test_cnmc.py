@@ -4,7 +4,7 @@ import pytest
 
 from alljax.data import images
 from alljax.data.dataset import UNLABELED
-from alljax.data.readers import open_all, open_dataset
+from alljax.data.readers import open_all, open_labeled
 from alljax.errors import DataError
 
 TRAIN = {
@@ -135,7 +135,7 @@ def test_label_contradictions_are_refused(plant):
 def test_missing_or_damaged_label_csv(plant, settings):
     root = plant({path: None for path in CHALLENGE if not path.endswith(".csv")})
     with pytest.raises(DataError, match="no labeled images .* 3 images, numbers without labels .is the label CSV"):
-        open_dataset(settings(root, subset="prelim"))
+        open_labeled(settings(root, subset="prelim"))
     (root / "phase2.csv").write_bytes(LABELS.encode()[:80])
     assert cells(open_all(str(root)), "prelim") == PRELIM_CELLS[:1]
 
@@ -143,15 +143,15 @@ def test_missing_or_damaged_label_csv(plant, settings):
 def test_incomplete_copy(plant, settings):
     root = plant(KAGGLE)
     with pytest.raises(DataError, match="10,656 images of C-NMC 2019 missing") as caught:
-        open_dataset(settings(root, allow_partial=False))
+        open_labeled(settings(root, allow_partial=False))
     message = str(caught.value)
     assert "UID_1_1_1_all.bmp" in message
     assert "prelim" not in message, "unused subsets may be incomplete"
     assert "--config.data.allow_partial=true" in message
     assert message.endswith(f"`alljax data verify --source {root}`")
     with pytest.raises(DataError, match="12,520 images of C-NMC 2019 missing"):
-        open_dataset(settings(root, allow_partial=False), ("train", "prelim"))
-    dataset = open_dataset(settings(root, allow_partial=True))
+        open_labeled(settings(root, allow_partial=False), ("train", "prelim"))
+    dataset = open_labeled(settings(root, allow_partial=True))
     assert cells(dataset, "train") == TRAIN_CELLS
     assert dataset.notes[-1].endswith("skipped: 1 of final without labels, 3 of prelim")
     assert len(open_all(str(root)).records) == 9
@@ -159,7 +159,7 @@ def test_incomplete_copy(plant, settings):
 
 def test_final_phase_has_no_labels(plant, settings):
     with pytest.raises(DataError, match="no labeled images .*only 'final' used .*1 of final without labels"):
-        open_dataset(settings(plant(KAGGLE), subset="final", allow_partial=True))
+        open_labeled(settings(plant(KAGGLE), subset="final", allow_partial=True))
     root = plant(["1.bmp", "2.bmp"], root="C-NMC_test_final_phase_data")
     assert {r.label for r in open_all(str(root)).records} == {UNLABELED}
 

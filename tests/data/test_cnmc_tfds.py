@@ -13,7 +13,7 @@ from data.test_cnmc import KAGGLE
 from PIL import Image
 
 from alljax.data import cnmc_tfds
-from alljax.data.readers import open_all, open_dataset
+from alljax.data.readers import open_all, open_labeled
 from alljax.errors import DataError, WorkdirError
 
 WITHOUT_TENSORFLOW = """
@@ -70,7 +70,7 @@ def test_tfds_reads_the_prepared_data(prepared, tmp_path):
 
 def test_prepared_data_is_a_source(prepared, settings):
     for folder in (prepared, prepared.parent, prepared.parent.parent):
-        assert len(open_dataset(settings(folder, allow_partial=True)).records) == 5
+        assert len(open_labeled(settings(folder, allow_partial=True)).records) == 5
 
 
 def test_prepare_again(prepared, plant, tmp_path, messages):

@@ -1,6 +1,6 @@
 import pytest
 
-from alljax.data.readers import open_all, open_dataset
+from alljax.data.readers import open_all, open_labeled
 from alljax.errors import DataError
 
 CSV = "path,label,subject,subset\na/10.png,dog,rex,\na/2.png,cat,tom,train\n3.png,cat,kit,test\n"
@@ -23,7 +23,7 @@ def test_csv(plant, settings, picture, bom):
     assert dataset.read(dataset.records[1]) == picture("a/2.png")
     assert open_all(str(path), ("dog", "cat")).classes == ("dog", "cat")
     assert open_all(str(path), ("dog",)).notes == ("skipped 2 images, of none of the classes: 3.png, a/2.png",)
-    assert len(open_dataset(settings(path)).records) == 2
+    assert len(open_labeled(settings(path)).records) == 2
 
 
 def test_csv_with_two_columns(plant):

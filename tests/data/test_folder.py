@@ -1,6 +1,6 @@
 import pytest
 
-from alljax.data.readers import open_all, open_dataset
+from alljax.data.readers import open_all, open_labeled
 from alljax.errors import ConfigError, DataError
 
 TREE = [
@@ -42,7 +42,7 @@ def test_subsets_and_folds_are_not_classes(plant):
 
 def test_two_test_sets(plant, settings):
     root = plant([f"{subset}/{label}/1.png" for subset in ("Train", "TestA", "TestB") for label in "ab"])
-    dataset = open_dataset(settings(root), ("train", "TestA"))
+    dataset = open_labeled(settings(root), ("train", "TestA"))
     assert {r.path.partition("/")[0] for r in dataset.records} == {"Train", "TestA"}
     assert dataset.notes[0].startswith("folders read as subsets: TestA, TestB;")
     assert dataset.notes[-1].endswith("skipped: 2 of TestB")
@@ -218,19 +218,19 @@ def test_parts_of_a_download(plant):
 )
 def test_unusable_folders(plant, settings, files, message):
     with pytest.raises(DataError, match=message):
-        open_dataset(settings(plant(files)))
+        open_labeled(settings(plant(files)))
 
 
 def test_class_in_another_subset(plant, settings):
     root = plant(["train/a/1.png", "train/b/1.png", "test/b/2.png", "test/c/1.png"])
     with pytest.raises(DataError, match=r"'c' has images only in test, not in train; .*classes=a,b"):
-        open_dataset(settings(root))
-    assert len(open_dataset(settings(root, classes=("a", "b"))).records) == 2
-    assert len(open_dataset(settings(root), ("train", "test")).records) == 4
+        open_labeled(settings(root))
+    assert len(open_labeled(settings(root, classes=("a", "b"))).records) == 2
+    assert len(open_labeled(settings(root), ("train", "test")).records) == 4
 
 
 def test_empty_class_folder(plant, settings):
     (plant(["a/1.png", "b/1.png"]) / "c").mkdir()
     with pytest.raises(DataError, match="class 'c' has no images"):
-        open_dataset(settings(plant([])))
-    assert len(open_dataset(settings(plant([]), classes=("a", "b"))).records) == 2
+        open_labeled(settings(plant([])))
+    assert len(open_labeled(settings(plant([]), classes=("a", "b"))).records) == 2

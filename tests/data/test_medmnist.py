@@ -7,7 +7,7 @@ import pytest
 
 from alljax.data import images
 from alljax.data.medmnist import read_medmnist
-from alljax.data.readers import open_all, open_dataset
+from alljax.data.readers import open_all, open_labeled
 from alljax.errors import ConfigError, DataError
 
 COUNTS = {"train": 23, "val": 5, "test": 7}
@@ -50,7 +50,7 @@ def test_pixels_and_labels_are_unchanged(write, channels, column):
 
 def test_open_dataset(write, settings):
     path = write(**arrays(classes=3))
-    dataset = open_dataset(settings(path, subset="test", classes=(1, 0)))
+    dataset = open_labeled(settings(path, subset="test", classes=(1, 0)))
     assert (len(dataset.records), dataset.classes) == (5, ("1", "0"))
     assert dataset.notes[0].startswith("skipped 10 images, of none of the classes: test/000002, test/000005, train")
     assert dataset.notes[-1].endswith("skipped: 16 of train, 4 of val")

@@ -4,30 +4,30 @@ import pytest
 
 from alljax.data import cnmc
 from alljax.data.dataset import UNLABELED
-from alljax.data.readers import open_dataset, open_unlabeled
+from alljax.data.readers import open_labeled, open_unlabeled
 from alljax.errors import ConfigError, DataError
 
 
 def test_synthetic(settings):
-    dataset = open_dataset(settings("synthetic", classes=("hem", "all")))
+    dataset = open_labeled(settings("synthetic", classes=("hem", "all")))
     assert (dataset.name, dataset.classes, len(dataset.records)) == ("synthetic", ("hem", "all"), 40)
     assert dataset.class_names == ("HEM (normal)", "ALL (leukemic blast)")
     with pytest.raises(DataError, match="no labeled images .*only 'prelim' used .*skipped: 40 of train"):
-        open_dataset(settings("synthetic", subset="prelim"))
+        open_labeled(settings("synthetic", subset="prelim"))
     with pytest.raises(ConfigError, match="are hem, all in this order"):
-        open_dataset(settings("synthetic", classes=("all", "hem")))
+        open_labeled(settings("synthetic", classes=("all", "hem")))
     with pytest.raises(ConfigError, match="synthetic has its own subject names"):
-        open_dataset(settings("synthetic", name_pattern="(?P<subject>x)"))
+        open_labeled(settings("synthetic", name_pattern="(?P<subject>x)"))
 
 
 def test_unusable_sources(plant, settings, tmp_path):
     for source in (tmp_path / "missing", "x" * 300, ""):
         with pytest.raises(DataError, match="no such file or folder; use a folder, zip"):
-            open_dataset(settings(source))
+            open_labeled(settings(source))
     with pytest.raises(
         DataError, match="no labeled images found .*formats that are not read: 1 .txt .first: a/readme.txt"
     ):
-        open_dataset(settings(plant({"a/readme.txt": b""})))
+        open_labeled(settings(plant({"a/readme.txt": b""})))
 
 
 def test_open_unlabeled_reads_all_images_of_several_sources(plant, picture, tmp_path, monkeypatch):

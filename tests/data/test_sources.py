@@ -10,7 +10,7 @@ import pytest
 from alljax import cli, config
 from alljax.data import splits, synthetic
 from alljax.data.dataset import Dataset
-from alljax.data.readers import open_dataset
+from alljax.data.readers import open_labeled
 from alljax.errors import ConfigError, DataError, LeakError
 
 NAMES = {"one": ("hem", "all"), "two": ("normal", "blast"), "three": ("hem", "all")}
@@ -37,10 +37,10 @@ def entries(folder: Path, mapping: str = "normal=hem,blast=all") -> tuple[tuple[
 def opened(sources: tuple[tuple[str, ...], ...], protocol: str) -> tuple[Dataset, tuple[splits.Fold, ...]]:
     changes = {"data.sources": sources, "data.classes": ("hem", "all"), "split.protocol": protocol}
     settings = config.vary(config.default_config(), changes)
-    dataset = open_dataset(settings.data)
+    dataset = open_labeled(settings.data)
     subjects = splits.merge_subjects(dataset.records)
     digests = [str(hash(dataset.read(record))) for record in dataset.records]
-    return dataset, splits.make_splits(dataset, subjects, digests, settings)
+    return dataset, splits.make_folds(dataset, subjects, digests, settings)
 
 
 def sources_of(dataset: Dataset, rows: np.ndarray) -> set[str]:
@@ -77,7 +77,7 @@ def test_refused(folder: Path) -> None:
         opened(entries(folder)[:1], "leave_one_source_out")
     settings = config.vary(config.default_config(), {"split.protocol": "leave_one_source_out"})
     with pytest.raises(ConfigError, match="leave_one_source_out needs several sources; list them in data.sources"):
-        splits.make_splits(synthetic.read_synthetic(8, 24, 64, 0), ["x"] * 24, (), settings)
+        splits.make_folds(synthetic.read_synthetic(8, 24, 64, 0), ["x"] * 24, (), settings)
 
 
 def test_matrix_of_sources(folder: Path, tmp_path: Path) -> None:

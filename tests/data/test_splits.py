@@ -34,7 +34,7 @@ def split(
     config = vary(default_config(), {"seed": seed, "split.protocol": protocol})
     config.split.update(options)
     subjects = merge_subjects(records, digests) if subjects is None else subjects
-    return splits.make_splits(dataset_of(records, classes), subjects, digests, config)
+    return splits.make_folds(dataset_of(records, classes), subjects, digests, config)
 
 
 def _placed(records: Sequence[Record]) -> list[Record]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alljax.data.readers import open_dataset
+from alljax.data.readers import open_labeled
 from alljax.evaluation.intervals import summarize
 from alljax.report import findings, model_tables, page, plots, report
 from alljax.report.tables import Figure, Section, Table, Value
@@ -167,7 +167,7 @@ def test_unfinished_and_leaky_studies_warn_first(study_copy: Path) -> None:
 def test_contact_sheet_shows_misclassified_images(study_copy: Path, toy_config: Callable[..., Any]) -> None:
     report.write_report(study_copy)
     assert not list(study_copy.glob("figures/*.jpg"))
-    found = Page(report.write_report(study_copy, None, lambda: open_dataset(toy_config().data)))
+    found = Page(report.write_report(study_copy, None, lambda: open_labeled(toy_config().data)))
     (sheet,) = study_copy.glob("figures/misclassified-*.jpg")
     with Image.open(sheet) as image:
         assert image.format == "JPEG"
@@ -183,7 +183,7 @@ def test_near_duplicates_take_one_place(
     gray = np.tile(np.arange(32, dtype=np.uint8), (32, 1))
     monkeypatch.setattr(page, "reduce", lambda image: gray)
     monkeypatch.setattr(plots, "contact_sheet", lambda images, texts: captions.append(texts) or b"")
-    page.write_contact_sheet(study, open_dataset(toy_config().data))
+    page.write_contact_sheet(study, open_labeled(toy_config().data))
     ((caption,),) = captions
     assert caption.splitlines()[2].startswith("1: ")
 
