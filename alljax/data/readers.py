@@ -149,19 +149,17 @@ def _call_function(reference: str, labeled: bool) -> Dataset:
         with extensions.checked("data.source", reference):
             table = pandas.DataFrame(found)
         return replace(csv_list.read_csv(Path(reference), labeled, table.to_csv(index=False)), name="table")
-    labels, paths = range(UNLABELED, len(found.classes)), Counter(record.path for record in found.records)
+    labels = range(UNLABELED, len(found.classes))
     for record in found.records:
         if type(record.label) is not int or record.label not in labels:
-            problem = f"the label of {record.path} is {record.label!r}, not an int from 0 to {labels[-1]}"
-            raise DataError(f"{reference}: {problem}, or {UNLABELED} for unlabeled")
-        if paths[record.path] > 1:
-            raise DataError(f"{reference}: two records have the path {record.path}; give every image its own")
-    for record in found.records[:1]:
-        with extensions.checked("data.source", reference):
-            content: Any = found.read(record)
-            if not isinstance(content, bytes):
-                kind = type(content).__name__
-                raise DataError(f"{reference}: read({record.path}) gives {kind}, not bytes of an image file")
+            needed = f"an int from 0 to {labels[-1]}, or {UNLABELED} for unlabeled"
+            raise DataError(f"{reference}: the label of {record.path} is {record.label!r}, not {needed}")
+    if repeated := [path for path, count in Counter(record.path for record in found.records).items() if count > 1]:
+        raise DataError(f"{reference}: several records have the path {repeated[0]}; give every image its own")
+    with extensions.checked("data.source", reference):
+        kinds = {type(found.read(record)).__name__ for record in found.records[:1]}
+    if wrong := kinds - {"bytes"}:
+        raise DataError(f"{reference}: read gives {min(wrong)}, not the bytes of an image file")
     return found
 
 

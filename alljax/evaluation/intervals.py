@@ -200,10 +200,7 @@ def summarize(test: HeldOut, level: float, names: Sequence[str] = (), minus: Hel
 
 
 def describe(test: HeldOut, level: float, external: Sequence[str] = ()) -> dict[str, Any]:
-    """Returns `summarize` with ``pooled_auc``, as if all images were of one fold, ``confusion`` and ``per_class``.
-
-    `external` are metrics from outside the package, by reference.
-    """
+    """Returns `summarize`, also of `external` metrics, ``pooled_auc`` (of one fold), ``confusion``, ``per_class``."""
     from sklearn.metrics import confusion_matrix
 
     found, classes = summarize(test, level, [*test.metric_names, *external]), range(test.probabilities.shape[2])

@@ -102,19 +102,17 @@ def limits(name: str) -> tuple[float, float] | None:
     """Returns the lowest and highest possible value of a metric; None where it has none."""
     if not extensions.is_reference(name):
         return RANGES.get(name, (0.0, 1.0))
-    found: tuple[float, float] | None = getattr(extensions.load("evaluation.metrics", name), "limits", None)
-    return found
+    low_high: tuple[float, float] | None = getattr(extensions.load("evaluation.metrics", name), "limits", None)
+    return low_high
 
 
 def check_external(reference: str, labels: np.ndarray, classes: int) -> None:
     """Raises `ConfigError` if a metric of ``evaluation.metrics`` is not finite, or not within its limits."""
     probabilities = np.random.default_rng(0).dirichlet(np.ones(classes), len(labels))
-    value = external(reference, labels, probabilities)
-    with extensions.checked("evaluation.metrics", reference):
-        low, high = limits(reference) or (-np.inf, np.inf)
-        if not (np.isfinite(value) and low <= value <= high):
-            needs = f"it needs a finite value within its limits ({low:g}, {high:g})"
-            raise ConfigError(f"evaluation.metrics={reference} gives {value} for random predictions; {needs}")
+    value, (low, high) = external(reference, labels, probabilities), limits(reference) or (-np.inf, np.inf)
+    if not (np.isfinite(value) and low <= value <= high):
+        needs = f"it needs a finite value within its limits ({low:g}, {high:g})"
+        raise ConfigError(f"evaluation.metrics={reference} gives {value} for random predictions; {needs}")
 
 
 def folds_are_complete(labels: np.ndarray, fold: np.ndarray) -> bool:

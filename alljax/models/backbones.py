@@ -170,11 +170,6 @@ class Backbone:
     version: int | str = 2
 
     @property
-    def external(self) -> bool:
-        """Whether it is from outside the package."""
-        return extensions.is_reference(self.name)
-
-    @property
     def stages(self) -> tuple[str, ...]:
         """Names of the stages, in the order of computation."""
         return tuple(self.module.widths)
@@ -211,7 +206,7 @@ def _load_external(name: str) -> Backbone:
         found = found() if isinstance(found, type) and issubclass(found, StagedNetwork) else found
         found = Backbone(name, found, {}) if isinstance(found, StagedNetwork) else found
         if not isinstance(found, Backbone):
-            raise ConfigError(f"{where} is a {type(found).__name__}, not a StagedNetwork or a Backbone")
+            raise ConfigError(f"{where} is of type {type(found).__name__}, not a StagedNetwork or a Backbone")
         side = 224 // found.module.multiple * found.module.multiple
         images = jax.ShapeDtypeStruct((2, side, side, 3), jnp.float32)
         program = jax.jit(found.module.init_with_output).lower(jax.random.key(0), images)

@@ -195,7 +195,7 @@ def _load(name: str, path: str, weights: str, seed: int) -> Network:
     load: Callable[[], Any] = drawn
     if located.source is store.RANDOM:
         content = f"{name} {seed} {jax.random.bits(key, (4,)).tolist()}"  # other versions of JAX may draw others
-        content += f" {backbone.version}" if backbone.external else ""
+        content += f" {backbone.version}" if isinstance(backbone.version, str) else ""
         located = replace(located, sha256=hashlib.sha256(content.encode()).hexdigest())
         source, layout = None, next(iter(backbone.layouts))
     else:

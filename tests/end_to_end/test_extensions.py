@@ -7,10 +7,15 @@ import sys
 import zipfile
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 from docs.test_pages import blocks
 from end_to_end.conftest import QUICKSTART, Refused, Run, picture, read_table, write_files
+from flax.traverse_util import flatten_dict
+from safetensors.numpy import save_file
 
+from alljax.models.backbones import BACKBONES, get_backbone
 from alljax.report.tables import format_value
 
 GUIDES = ("backbone", "data-set", "metric")
@@ -50,7 +55,9 @@ def here(installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return write_files(tmp_path, {name: picture(seed) for seed, name in enumerate(names)})
 
 
-def test_study_and_its_use_with_an_installed_package(here: Path, run: Run, refused: Refused) -> None:
+def test_study_and_its_use_with_an_installed_package(
+    here: Path, run: Run, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = "--config.model.backbone=mycells.nets:Tiny", "--config.data.source=mycells.data:cells"
     words += "--config.model.label=tiny", "--config.evaluation.metrics=mycells.metrics:specificity,mycells.metrics:f2"
     code, out, err = run("study", *SMALL, "--workdir=w", *words)
@@ -73,6 +80,78 @@ def test_study_and_its_use_with_an_installed_package(here: Path, run: Run, refus
     rows = read_table(here / "p.csv")
     assert {row["path"]: row["subject"] for row in rows}["cells/blast/blast0_1.png"] == "blast0"
     assert {row["warnings"] for row in rows} == {"trained on this image"}
+    monkeypatch.delitem(BACKBONES, "mycells.nets:Tiny")
+    monkeypatch.setitem(sys.modules, "mycells.nets", None)
+    assert "mycells.nets:Tiny: ModuleNotFoundError" in refused("predict", "--workdir=w", "cells")
     code, out, err = run("data", "audit", "--source=mycells.database:rows")
     assert code == 0, err
     assert "24 images, 8 subject names" in out
+
+
+NETS = """
+import flax.linen as nn, jax.numpy as jnp
+from alljax.models.backbones import StagedNetwork
+class Block(nn.Module):
+    @nn.compact
+    def __call__(self, images, context): return nn.Conv(16, (3, 3))(images).astype(jnp.{dtype}) * {factor}
+class it(StagedNetwork):
+    widths = {{"{stage}": {width}}}
+    def setup(self): self.a = Block()
+"""
+GOOD = {"dtype": "float32", "stage": "a", "width": 16, "factor": 1}
+ROWS = """
+from alljax.data.dataset import Dataset, Record
+def it():
+    records = tuple(Record(path, label, f"s{{n}}") for n, (path, label) in enumerate({}))
+    return Dataset("own", ("x", "y"), records, lambda record: {})
+"""
+BROKEN = [
+    ("model.backbone", "import nowhere", "ModuleNotFoundError: No module named 'nowhere'; install its package"),
+    ("model.backbone", "", "has no attribute 'it'"),
+    ("model.backbone", "it = 3", "is of type int, not a StagedNetwork or a Backbone"),
+    ("model.backbone", NETS.format(**GOOD | {"width": 8}), "stage 'a' gives float32 (2, 224, 224, 16) for images"),
+    ("model.backbone", NETS.format(**GOOD | {"dtype": "bfloat16"}), "stage 'a' gives bfloat16 (2, 224, 224, 16)"),
+    ("model.backbone", NETS.format(**GOOD | {"stage": "b"}), 'object has no attribute "b"'),
+    ("evaluation.metrics", "it = 3", "'int' object is not callable"),
+    ("evaluation.metrics", "def it(a, b): return a + None", "TypeError: unsupported operand"),
+    ("evaluation.metrics", "def it(a, b): return 'high'", "ValueError: could not convert string to float"),
+    ("evaluation.metrics", "def it(a, b): return float('nan')", "gives nan for random predictions; it needs a finite"),
+    ("evaluation.metrics", "def it(a, b): return 2\nit.limits = 0, 1", "within its limits (0, 1)"),
+    ("data.source", "def it(folder): pass", "missing 1 required positional argument: 'folder'"),
+    ("data.source", "def it(): return {'file': ['a.png']}", "no column 'label', only file"),
+    ("data.source", ROWS.format("[('a', 'x')]", "b''"), "the label of a is 'x', not an int from 0 to 1, or -1"),
+    ("data.source", ROWS.format("[('a', 0), ('a', 1)]", "b''"), "several records have the path a;"),
+    ("data.source", ROWS.format("[('a', 0), ('b', 1)]", "3"), "read gives int, not the bytes of an image file"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(BROKEN)), ids=lambda number: f"{BROKEN[number][0]}-{number}")
+def test_a_broken_clause_is_named_in_one_line(number: int, here: Path, refused: Refused) -> None:
+    setting, code, expected = BROKEN[number]
+    (here / f"broken_{number}.py").write_text(code)
+    line = refused("study", *SMALL, "--workdir=w", f"--config.{setting}=broken_{number}:it")
+    assert expected in line
+    assert f"broken_{number}:it" in line
+    assert not (here / "w").exists()
+
+
+def test_features_of_two_versions_are_two_features(here: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # both versions are written within a second
+    found = []
+    for weights in ("random", "net.safetensors"):
+        for factor in (1, 2):
+            (here / "versioned.py").write_text(NETS.format(**GOOD | {"factor": factor}))
+            monkeypatch.delitem(sys.modules, "versioned", raising=False)
+            monkeypatch.delitem(BACKBONES, "versioned:it", raising=False)
+            backbone = get_backbone("versioned:it")
+            variables = backbone.module.init(jax.random.key(1), np.zeros((1, 32, 32, 3), np.float32))
+            arrays = {name: np.asarray(leaf) for name, leaf in flatten_dict(variables, sep="/").items()}
+            save_file(arrays, "net.safetensors")
+            words = "--config.model.backbone=versioned:it", "--config.data.source=mycells.data:cells", "--out=f.npz"
+            given = () if weights == "random" else ("--config.weights.name=", f"--config.weights.path={weights}")
+            code, _, err = run("features", *SMALL, *words, *given)
+            assert code == 0, err
+            found.append(np.load("f.npz")["features"])
+    np.testing.assert_allclose(found[1], 2 * found[0], rtol=1e-5)
+    np.testing.assert_allclose(found[3], 2 * found[2], rtol=1e-5)
+    assert not np.allclose(found[0], found[2])
