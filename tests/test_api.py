@@ -14,7 +14,7 @@ from alljax import cli
 from alljax.errors import ConfigError, WeightsError
 
 BACKBONE = {"weights": "random", "stage": "stage1", "image_size": 64}
-PENDING = {"evaluate", "run_study"}  # being replaced
+PENDING = {"run_study"}  # being replaced
 
 
 @pytest.mark.parametrize("name", [name for name in alljax.__all__ if name != "__version__" and name not in PENDING])

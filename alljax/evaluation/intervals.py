@@ -220,7 +220,7 @@ def describe(test: HeldOut, level: float, external: Sequence[str] = ()) -> dict[
 
 def describe_seeds(test: HeldOut, level: float, seeds: Sequence[int], external: Sequence[str] = ()) -> dict[str, Any]:
     """Returns `describe`, and the metrics of each seed: ``seeds``, ``per_seed``, and ``std``, see `deviations`."""
-    per_seed = [evaluate(test.labels, of_seed, folds=test.folds) for of_seed in test.probabilities]
+    per_seed = [point_estimates(test.labels, of_seed, folds=test.folds) for of_seed in test.probabilities]
     return describe(test, level, external) | {
         "seeds": list(seeds),
         "std": dict.fromkeys(METRICS) | deviations(per_seed),
@@ -234,31 +234,13 @@ def deviations(parts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return {name: float(np.std(each, ddof=1)) for name, each in values.items() if len(each) > 1 and None not in each}
 
 
-def evaluate(
+def point_estimates(
     labels: np.ndarray, probabilities: np.ndarray, scores: np.ndarray | None = None, folds: np.ndarray | None = None
 ) -> dict[str, Any]:
-    """Returns every metric of one set of predictions, without intervals.
-
-    The predicted class is the class with the largest probability (the first one if several are equal). Precision,
-    recall and F1 that are 0/0 count as 0, also in the macro averages.
-
-    Args:
-        labels: int (N,), indices of the true classes.
-        probabilities: (N, C); each row is scaled to sum 1 for the logarithmic loss.
-        scores: (N, C), ranks the images for the AUC where it is finer than `probabilities`.
-        folds: (N,) names of the folds; None: all images are of one fold.
-
-    Returns:
-        ``accuracy``; ``macro_precision``, ``macro_recall`` (the balanced accuracy) and ``macro_f1``, plain means over
-        classes, also ``weighted_…`` by true images; ``mcc`` (Matthews); ``auc`` and ``pr_auc``, also ``macro_…`` and
-        ``weighted_…``, see `metrics.areas`; ``pooled_auc``, as if all images were of one fold; ``log_loss`` (nats);
-        ``brier``, half of the squared error summed over classes (0 to 1); ``brier_scaled``, 1 − Brier score / that of
-        the class shares (None for one class); ``confusion`` (rows true, columns predicted); ``per_class``, a list of
-        ``precision``, ``recall``, ``f1``, ``auc``, ``pr_auc`` and ``count`` (true images).
-    """
+    """Returns `describe` without intervals of one seed: labels (N,), probabilities and scores (N, C), folds (N,)."""
     ranking = None if scores is None else np.asarray(scores)[None]
-    labels, probabilities = np.asarray(labels), np.asarray(probabilities, np.float64)
-    found = describe(HeldOut(labels, probabilities[None], np.zeros(len(labels)), folds, ranking), level=0)
+    test = HeldOut(np.asarray(labels), np.asarray(probabilities)[None], np.zeros(len(labels)), folds, ranking)
+    found = describe(test, level=0)
     del found["intervals"]
     return found
 

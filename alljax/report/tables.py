@@ -1,13 +1,14 @@
 """Tables, figures and sections of a report, and tables as CSV and LaTeX."""
 
 import csv
+import html
 import io
 import math
 import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pandas
@@ -131,9 +132,9 @@ def terminal_width() -> int:
     return shutil.get_terminal_size((120, 0)).columns
 
 
-def print_table(table: Table, columns: int | None = None) -> None:
-    """Prints a table, if wanted only its first columns, and its notes."""
-    console = Console(width=terminal_width())
+def print_table(table: Table, columns: int | None = None, file: IO[str] | None = None) -> None:
+    """Prints a table, if wanted only its first columns, and its notes, by default to standard output."""
+    console = Console(width=terminal_width(), file=file, force_jupyter=False)  # in a notebook, too, text is text
     shown = rich.table.Table(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading, numeric in [*zip(table.columns, table.numeric, strict=True)][:columns]:
         shown.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
@@ -144,6 +145,15 @@ def print_table(table: Table, columns: int | None = None) -> None:
     console.print(shown)
     for note in table.notes:
         console.print(note, markup=False, highlight=False)
+
+
+def to_html(table: Table) -> str:
+    """Returns the table with its title and notes as a fragment of HTML, for notebooks."""
+    texts = pandas.DataFrame([map(str, row) for row in table.all_rows], columns=list(table.columns))
+    with pandas.option_context("display.max_colwidth", None):  # long names of models stay whole
+        body = texts.to_html(index=False, border=0)
+    title, *notes = (f"<p>{html.escape(line)}</p>" for line in (table.title, *table.notes))
+    return "\n".join([title, body, *notes])
 
 
 def to_csv(table: Table) -> str:

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from alljax.evaluation.comparison import Ranking, main_effect, signal_to_noise
-from alljax.evaluation.intervals import HeldOut, evaluate, summarize
+from alljax.evaluation.intervals import HeldOut, point_estimates, summarize
 from alljax.study.sweep import orthogonal_array
 
 SETTINGS = {"evaluation.resamples": 400, "evaluation.level": 0.95, "seed": 0}
@@ -20,7 +20,9 @@ def predictions(generator: np.random.Generator, labels: np.ndarray, skill: float
 
 
 def rank(tests: dict[str, SimpleNamespace]) -> Ranking:
-    trials = {name: evaluate(test.held_out.labels, test.held_out.probabilities[0]) for name, test in tests.items()}
+    trials = {
+        name: point_estimates(test.held_out.labels, test.held_out.probabilities[0]) for name, test in tests.items()
+    }
     metrics = {"trials": {name: trial | {"split": "s"} for name, trial in trials.items()}, "splits": HONEST}
     return Ranking(metrics, lambda name: tests[name], SETTINGS)
 
@@ -110,7 +112,7 @@ def test_signal_to_noise_is_over_seeds_and_folds_without_each_subject() -> None:
 
     def expected(kept: np.ndarray) -> float:
         pairs = [(seed, kept & (folds == fold)) for seed in range(3) for fold in range(3)]
-        values = [evaluate(labels[rows], probabilities[seed, rows])["auc"] for seed, rows in pairs]
+        values = [point_estimates(labels[rows], probabilities[seed, rows])["auc"] for seed, rows in pairs]
         return float(-10 * np.log10(np.mean([value**-2 for value in values if value is not None])))
 
     found = signal_to_noise(HeldOut(labels, probabilities, subjects, folds), "auc")

@@ -11,7 +11,7 @@ from alljax.evaluation.intervals import (
     HeldOut,
     Jackknife,
     effective_number,
-    evaluate,
+    point_estimates,
     summarize,
 )
 from alljax.evaluation.subgroups import spread
@@ -147,7 +147,7 @@ def test_one_subject_of_a_class_gives_no_interval() -> None:
 def test_class_without_images_does_not_prevent_intervals() -> None:
     test = HeldOut(np.array([0, 0, 1, 1]), np.tile([0.6, 0.3, 0.1], (1, 4, 1)), np.array(list("abcd")))
     assert summarize(test, 0.95)["intervals"]["macro_recall"] == pytest.approx((1 / 3, 1 / 3))
-    assert evaluate(test.labels, test.probabilities[0])["macro_recall"] == pytest.approx(1 / 3)
+    assert point_estimates(test.labels, test.probabilities[0])["macro_recall"] == pytest.approx(1 / 3)
 
 
 def test_effective_number_of_subjects() -> None:
@@ -164,7 +164,7 @@ def test_leaving_out_one_subject_per_fold_leaves_no_auc_over_images(clustered: C
     test = replace(test, folds=test.subjects)
     found = summarize(test, 0.95)["intervals"]
     assert "auc" not in found
-    assert evaluate(test.labels, test.probabilities[0], folds=test.folds)["auc"] is None
+    assert point_estimates(test.labels, test.probabilities[0], folds=test.folds)["auc"] is None
     assert "macro_recall" in found
     assert set(test.metric_names) - set(found) == {name for name in test.metric_names if "auc" in name}
     assert "auc" in summarize(by_subject(test), 0.95)["intervals"]
@@ -206,7 +206,7 @@ def test_constant_heads_of_leave_one_subject_out_rank_no_subject() -> None:
     counts = np.array([[np.sum(labels[subjects != subject] == label) for label in (0, 1)] for subject in "abcdef"])
     shares = counts / counts.sum(1, keepdims=True)
     test = HeldOut(labels, shares.repeat(2, axis=0)[None], subjects, subjects)
-    aucs = [evaluate(rows.labels, rows.probabilities[0], rows.ranking[0])["auc"]
+    aucs = [point_estimates(rows.labels, rows.probabilities[0], rows.ranking[0])["auc"]
             for rows in (by_subject(replace(test, folds=None)), by_subject(test))]  # fmt: skip
     assert aucs == [0.0, 0.5]
 
@@ -216,7 +216,7 @@ def test_spread_over_folds(clustered: Clustered) -> None:
     test = replace(test, folds=(test.subjects.astype(int) % 3).astype(str))
     found = spread(test, test.fold)
     per_fold = [
-        [evaluate(test.labels[rows], of_seed[rows]) for of_seed in test.probabilities]
+        [point_estimates(test.labels[rows], of_seed[rows]) for of_seed in test.probabilities]
         for rows in (test.fold == fold for fold in range(3))
     ]
     for name in ("accuracy", "auc", "macro_f1", "log_loss", "mcc"):

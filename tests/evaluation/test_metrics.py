@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from alljax.evaluation.intervals import HeldOut, describe_seeds, evaluate
+from alljax.evaluation.intervals import HeldOut, describe_seeds, point_estimates
 from alljax.evaluation.metrics import pairs_in_order
 
 
 def test_row_of_the_papers_tables() -> None:
     # A confusion matrix on 1,455 ALL and 678 HEM that gives Table 3's first row, .76 .86 .79 (facts, section 2).
     counts = [376, 302, 48, 1407]
-    result = evaluate(np.repeat([0, 0, 1, 1], counts), np.eye(2)[np.repeat([0, 1, 0, 1], counts)])
+    result = point_estimates(np.repeat([0, 0, 1, 1], counts), np.eye(2)[np.repeat([0, 1, 0, 1], counts)])
     assert result["confusion"] == [[376, 302], [48, 1407]]
     assert [round(result[f"macro_{name}"], 2) for name in ("recall", "precision", "f1")] == [0.76, 0.86, 0.79]
     assert result["accuracy"] == (376 + 1407) / 2133
@@ -25,7 +25,7 @@ def test_agrees_with_scikit_learn(classes: int) -> None:
     labels = generator.integers(classes, size=200)
     probabilities = generator.dirichlet(np.ones(classes), size=200)
     probabilities[0] = np.eye(classes)[labels[0] - 1]  # 0 for the true class
-    result = evaluate(labels, probabilities)
+    result = point_estimates(labels, probabilities)
     assert result["weighted_f1"] == pytest.approx(metrics.f1_score(labels, probabilities.argmax(1), average="weighted"))
     assert result["log_loss"] == pytest.approx(metrics.log_loss(labels, probabilities))
     brier = metrics.brier_score_loss(labels, probabilities, labels=range(classes), scale_by_half=True)
@@ -44,7 +44,7 @@ def test_agrees_with_scikit_learn(classes: int) -> None:
 
 
 def test_single_class_has_no_auc_and_no_nan() -> None:
-    result = evaluate(np.zeros(4, int), np.tile([0.7, 0.3], (4, 1)))
+    result = point_estimates(np.zeros(4, int), np.tile([0.7, 0.3], (4, 1)))
     assert result["auc"] is None
     assert result["accuracy"] == 1.0
     zeros = dict.fromkeys(("precision", "recall", "f1", "count"), 0)
@@ -55,9 +55,9 @@ def test_single_class_has_no_auc_and_no_nan() -> None:
 def test_scores_rank_and_probabilities_predict() -> None:
     labels, probabilities = np.array([0, 0, 1, 1]), np.tile([0.4, 0.6], (4, 1))
     scores = np.array([[0, 1], [0, 3], [0, 2], [0, 4]])
-    result = evaluate(labels, probabilities, scores)
+    result = point_estimates(labels, probabilities, scores)
     assert result["auc"] == 0.75
-    assert evaluate(labels, probabilities)["auc"] == 0.5
+    assert point_estimates(labels, probabilities)["auc"] == 0.5
     assert result["confusion"] == [[0, 2], [0, 2]]
 
 
@@ -75,14 +75,14 @@ def test_means_and_standard_deviation_over_seeds() -> None:
 def test_different_scales_of_folds_do_not_lower_the_auc() -> None:
     labels, folds = np.tile([0, 1], 20), np.repeat(["1", "2"], 20)
     positive = np.where(folds == "1", 0.1, 0.6) + 0.3 * labels
-    result = evaluate(labels, np.stack([1 - positive, positive], -1), folds=folds)
+    result = point_estimates(labels, np.stack([1 - positive, positive], -1), folds=folds)
     assert (result["auc"], result["pooled_auc"]) == (1.0, 0.75)
 
 
 def test_fold_without_a_class_has_no_auc() -> None:
     labels, shares = np.repeat([0, 1], 5), np.full((11, 2), 0.5)
-    assert evaluate(labels, shares[:10], folds=labels)["auc"] is None
-    assert evaluate(np.append(labels, 1), shares, folds=np.append(labels, 0))["auc"] is None
+    assert point_estimates(labels, shares[:10], folds=labels)["auc"] is None
+    assert point_estimates(np.append(labels, 1), shares, folds=np.append(labels, 0))["auc"] is None
 
 
 def test_pairs_in_order_are_those_of_a_double_loop() -> None:

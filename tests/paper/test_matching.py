@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from alljax.evaluation.intervals import evaluate
+from alljax.evaluation.intervals import point_estimates
 from alljax.paper import matching, published
 from alljax.study.results import Study
 
@@ -44,7 +44,7 @@ def test_tolerance_is_the_spread_over_repeats_and_seeds(paper_study: Study) -> N
     for repeat in ("0", "1"):
         rows = np.array([fold.startswith(f"{repeat} ") for fold in tested.folds])
         assert 0 < rows.sum() < len(rows)
-        runs += [evaluate(tested.labels[rows], seed[rows])["macro_f1"] for seed in tested.probabilities]
+        runs += [point_estimates(tested.labels[rows], seed[rows])["macro_f1"] for seed in tested.probabilities]
     found = matching.compare(match, "macro_f1", ROW)
     assert found.tolerance == pytest.approx(math.sqrt(2) * np.std(runs, ddof=1))
     assert found.ours == paper_study.metrics["trials"][match.trials[ROW]]["macro_f1"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from alljax import config as configs
-from alljax.evaluation.intervals import HeldOut, describe_seeds, evaluate
+from alljax.evaluation.intervals import HeldOut, describe_seeds, point_estimates
 from alljax.report.report import write_report
 from alljax.study.results import Predictions, Study
 from alljax.study.sweep import expand
@@ -54,7 +54,7 @@ def make_study() -> Callable[..., Study]:
             path, name = paths[rows], names[rows]
             predictions[trial.name] = Predictions(path, name, name, np.full(len(name), "0 0"), labels[rows], scores)
         shares = np.tile(np.bincount(labels) / 160, (160, 1))
-        majority = {**evaluate(labels, shares, np.zeros((160, len(class_names)))), "intervals": {}}
+        majority = {**point_estimates(labels, shares, np.zeros((160, len(class_names)))), "intervals": {}}
         protocol = {"name": "subject_kfold", "folds": 1, "repeats": 1, "training_images": [160], "test_images": [160]}
         splits = {
             name: {

@@ -4,7 +4,7 @@ import numpy as np
 import pandas
 import pytest
 
-from alljax.evaluation.intervals import HeldOut, evaluate
+from alljax.evaluation.intervals import HeldOut, point_estimates
 from alljax.report import curves, page, plots
 from alljax.report.tables import Figure
 
@@ -67,7 +67,7 @@ def test_area_under_a_curve_is_the_metric_within_folds(metric: str, monkeypatch:
     draw = curves.roc_curves if metric == "auc" else curves.precision_recall_curves
     draw(HeldOut(labels, probabilities, np.arange(400), folds), CLASSES)
     at, values, low, high = drawn[0][CLASSES[1]]
-    area = np.mean([evaluate(labels, of_seed, folds=folds)[metric] for of_seed in probabilities])
+    area = np.mean([point_estimates(labels, of_seed, folds=folds)[metric] for of_seed in probabilities])
     assert np.trapezoid(values, at) == pytest.approx(area, abs=0.01)
     assert (low <= values + 1e-9).all()
     assert (values <= high + 1e-9).all()

@@ -11,7 +11,7 @@ from scipy.special import softmax
 
 from alljax.config import default_config
 from alljax.errors import ConfigError
-from alljax.evaluation.intervals import HeldOut, evaluate, summarize
+from alljax.evaluation.intervals import HeldOut, point_estimates, summarize
 from alljax.training import network
 from alljax.training.head_training import HeadTrainer
 
@@ -50,7 +50,7 @@ def test_prediction_evaluation_and_steps_equal_numpy(rows: int) -> None:
     np.testing.assert_allclose(probabilities[0], expected, atol=1e-5)
     loss, accuracy = totals.means
     assert loss[0] == pytest.approx(-np.log(expected)[np.arange(rows), labels].mean(), rel=1e-4)
-    assert accuracy[0] == evaluate(labels, probabilities[0])["accuracy"] == pytest.approx(correct, abs=1e-4)
+    assert accuracy[0] == point_estimates(labels, probabilities[0])["accuracy"] == pytest.approx(correct, abs=1e-4)
     test = HeldOut(labels, probabilities, random.integers(0, 50, rows).astype(str))
     low, high = summarize(test, 0.95, ["accuracy"])["intervals"]["accuracy"]
     assert low < correct < high
