@@ -1,10 +1,10 @@
-# make demo   make test   make test-all   make lint   make docs   make bench
+# make demo   make test   make test-all   make test-matrix   make lint   make docs   make bench
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all docs bench lint format clean
+.PHONY: demo test test-all test-matrix docs bench lint format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/alljax study --config=configs/quickstart.py --workdir=runs/quickstart
@@ -19,6 +19,11 @@ test: $(VENV)/.dev
 # Also kills processes, runs Slurm, Chromium and LaTeX where they are installed, and measures at full scale.
 test-all: test
 	$(BIN)/pytest -m "long or system" $(PYTEST_ARGUMENTS)
+
+# Python 3.11 to 3.13, each with the lowest and the newest versions of the dependencies; five minutes per environment.
+test-matrix: | $(BIN)/pip
+	$(PIP_INSTALL) uv
+	PATH=$(CURDIR)/$(BIN):$$PATH tests/matrix.sh $(MATRIX)
 
 # site/index.html; warnings, and links to pages or sections that do not exist, are errors.
 docs: $(VENV)/.docs

@@ -144,7 +144,7 @@ SETTINGS: dict[str, Setting] = {
     "train.keep_latest": Setting(2, "finetune: number of latest checkpoints to keep", minimum=1),
     "train.keep_best": Setting(1, "finetune: number of checkpoints with the lowest validation loss to keep"),
     "train.log_steps": Setting(10, "finetune: steps between logged metrics, where several processes stop", minimum=1),
-    "train.loggers": Setting(("tensorboard",), "finetune: more than metrics.jsonl", ("tensorboard", "wandb", "mlflow")),
+    "train.loggers": Setting((), "finetune: more than metrics.jsonl", ("tensorboard", "wandb", "mlflow")),
     "augment.flips": Setting(False, "finetune: random horizontal and vertical flips"),
     "augment.quarter_turns": Setting(False, "finetune: random rotations by multiples of 90 degrees"),
     "augment.rotation": Setting(0.0, "finetune: maximum rotation in degrees", maximum=180),

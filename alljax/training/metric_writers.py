@@ -22,7 +22,7 @@ def check(loggers: Sequence[str]) -> None:
     """Raises `ConfigError` if a logger is not installed."""
     for name in loggers:
         if importlib.util.find_spec(LOGGERS[name]) is None:
-            raise ConfigError(f"train.loggers contains {name}, which is not installed: pip install {LOGGERS[name]}")
+            raise ConfigError(f"train.loggers contains {name}, which is not installed: pip install 'alljax[{name}]'")
 
 
 @contextlib.contextmanager

@@ -98,8 +98,12 @@ def _read_zip(file: IO[bytes]) -> Arrays:
 
 def _read_keras(file: IO[bytes], layers: dict[str, str]) -> Arrays:
     """Reads an HDF5 file; `layers` has the names of layers for which Keras 3 stored none."""
-    import h5py
-
+    try:
+        import h5py
+    except ImportError as error:
+        raise WeightsError(
+            "weights of Keras are read with h5py, which is absent: pip install 'alljax[keras]'"
+        ) from error
     arrays: Arrays = {}
 
     def add(path: str, item: Any) -> None:

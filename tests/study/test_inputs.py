@@ -54,7 +54,7 @@ def test_all_problems_are_reported_together(
     first, *lines = capsys.readouterr().err.splitlines()
     assert first == "alljax: 7 problems:"
     parts = ("train.learning_rate", "model.dropout=2.0", f"another alljax uses {folder}", "model.stage='x'",
-             "pip install wandb", "class 'blast' has 3 images (",
+             "pip install 'alljax[wandb]'", "class 'blast' has 3 images (",
              "alljax weights fetch torchvision-vgg16")  # fmt: skip
     for line, part in zip(lines, parts, strict=True):
         assert part in line

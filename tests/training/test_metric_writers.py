@@ -53,7 +53,7 @@ def test_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_missing_logger_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="wandb, which is not installed: pip install wandb"):
+    with pytest.raises(ConfigError, match="wandb, which is not installed: pip install 'alljax.wandb.'"):
         check(["wandb"])
 
 

@@ -1,5 +1,6 @@
 import json
 import pickle
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,12 @@ def test_pickled_numpy(protocol: int, tmp_path: Path) -> None:
 def test_keras_file() -> None:
     wanted = {f"{name.partition('/')[0]}/{name}": array for name, array in expected("keras_new.h5").items()}
     assert_same(read_weights(FIXTURES / "keras_new.h5"), wanted)
+
+
+def test_keras_file_without_h5py_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(WeightsError, match=r"pip install 'alljax\[keras\]'"):
+        read_weights(FIXTURES / "keras_new.h5")
 
 
 def test_keras_names_are_paths(tmp_path: Path) -> None:
