@@ -199,14 +199,20 @@ def data_verify(options: Options) -> int:
 @_verb("data audit", "--source:all --split --config.KEY --out:json", "--source=C-NMC_Leukemia")
 def data_audit(options: Options) -> int:
     """Find duplicates, subjects with several names, and what each protocol, or a split of your own, leaks."""
-    from alljax.data import audit
+    from alljax import config
+    from alljax.data import audit, readers, split_audit
 
     if bool(options.source) == bool(options.split):
         raise ConfigError("give either --source, to audit a data set, or --split, to audit a division of its images")
     if options.split:
-        of_split = audit.audit_split(options.split, options.words)
-        audit.print_split_audit(of_split, options.out)
-        return 1 if of_split["rows"] else _exit_code(of_split["notes"])
+        classes = config.load(overrides=options.words).data.classes
+        of_split = split_audit.audit_sides(readers.open_all(str(options.split), classes))
+        show(of_split)
+        audit.write_findings({"split": str(options.split), **vars(of_split)}, options.out)
+        if options.out:
+            table = of_split.to_pandas().to_csv(index=False, lineterminator="\n")
+            files.write_text(options.out.with_suffix(".csv"), table)
+        return 1 if of_split.rows else _exit_code(of_split.notes)
     found = audit.audit(options.source, options.words)
     audit.print_audit(found, options.out)
     if found["error"]:

@@ -1,10 +1,9 @@
-"""Checks of a data set: what is missing or wrong, duplicates, and what protocols or a split of the user's own leak."""
+"""Checks of a data set: what is missing or wrong, duplicates, and what each protocol leaks."""
 
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,9 +36,6 @@ PROBLEMS = {
 
 DIFFERENCES = ["subject", "merged", "fold", "subset", "label"]
 """What images of a group of duplicates can differ in: subject name, merged subject, official fold, subset, class."""
-
-SHARED = {"subject": "the subject", "image": "the same image", "similar": "a similar image"}
-"""What an image can share with another side of a split; subjects that share an image are one."""
 
 
 def verify(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -74,7 +70,7 @@ def print_verification(found: Mapping[str, Any], out: Path | None = None) -> Non
     show("sizes in pixels:", first_few(f"{count:,} of {size}" for size, count in found["sizes"].items()))
     problems = [f"{len(names):,} {PROBLEMS[kind]}: {first_few(names)}" for kind, names in found["problems"].items()]
     show(*found["notes"], *problems, "no problems found" if found["complete"] else "problems found", sep="\n")
-    _write_findings(found, out)
+    write_findings(found, out)
 
 
 def audit(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -90,7 +86,7 @@ def audit(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     if not dataset.records:
         check(dataset, source)
     dataset, inspection = inspect(dataset, "skip")
-    table = _tabulate(dataset, inspection)
+    table = tabulate(dataset, inspection)
     subjects = splits.merge_subjects(dataset.records, inspection.pixels, dataset.known_subjects)
     unknown = dict.fromkeys(table.columns[table.isna().all()])
     protocols: list[dict[str, Any]] = []
@@ -137,58 +133,10 @@ def print_audit(found: Mapping[str, Any], out: Path | None = None) -> None:
         if leaks.get("refused", found["error"]) != found["error"]:
             show(f"{leaks['protocol']} is impossible: {leaks['refused']}")
     show(f"Declared leaky: {', '.join(LEAKY)}. Near duplicates do not merge subjects.")
-    _write_findings(found, out)
+    write_findings(found, out)
 
 
-def audit_split(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Compares the sides of a split, a CSV with path, label, split, and perhaps subject.
-
-    Returns the findings, ready for JSON: ``split`` (the CSV), ``images`` by side, ``shared``: how many images of a
-    ``side`` share each of `SHARED` with the ``other`` (None where that is unknown), ``rows`` with these images,
-    ``file_properties`` (see `inspection.measure_properties`) and ``notes``.  `DataError`: no second side.
-    """
-    dataset, inspection = inspect(open_all(str(path), configs.load(overrides=overrides).data.classes), "skip")
-    table = _tabulate(dataset, inspection).drop(columns="subject")
-    table = table.rename(columns={"subset": "side", "merged": "subject", "pixels": "image"})
-    sides = natural_sort(table["side"].unique())
-    if len(sides) < 2:
-        raise DataError(f"{path}: all images are in {sides[0]!r}; a column 'split' must name at least two sides")
-    shared, rows = [], []
-    for side, other in permutations(sides, 2):
-        counts: dict[str, Any] = {"side": side, "other": other}
-        for kind in SHARED:
-            first = table[table["side"] == other].dropna(subset=[kind]).drop_duplicates(kind).set_index(kind)["path"]
-            found = table[(table["side"] == side) & table[kind].isin(first.index)]
-            counts[kind] = len(found) if table[kind].notna().any() else None
-            found = found.assign(other=other, shares=kind, other_path=found[kind].map(first))
-            rows += found[["side", "other", "shares", "path", "other_path"]].to_dict("records")
-        shared.append(counts)
-    return {
-        "split": str(path),
-        "images": table["side"].value_counts().to_dict(),
-        "shared": shared,
-        "rows": rows,
-        "file_properties": inspection.file_properties,
-        "notes": list(dataset.notes),
-    }
-
-
-def print_split_audit(found: Mapping[str, Any], out: Path | None = None) -> None:
-    """Prints what `audit_split` finds; writes all of it to the JSON file `out`, and its rows to a CSV beside it."""
-    import pandas
-
-    show(", ".join(f"{plural(count, 'image')} in {side}" for side, count in found["images"].items()))
-    show(*found["notes"], "", "Images of a side that share a subject or an image with the other side:", sep="\n")
-    show(format_table(found["shared"]))
-    for kind, description in SHARED.items():
-        if pairs := [f"{row['path']} = {row['other_path']}" for row in found["rows"] if row["shares"] == kind]:
-            show(f"{description}: {first_few(pairs)}")
-    if out:
-        write_text(out.with_suffix(".csv"), pandas.DataFrame(found["rows"]).to_csv(index=False, lineterminator="\n"))
-    _write_findings(found, out)
-
-
-def _tabulate(dataset: Dataset, inspection: Inspection) -> "DataFrame":
+def tabulate(dataset: Dataset, inspection: Inspection) -> "DataFrame":
     """Returns the fields of the records, pixels, similar, and merged (the subject) as a table; None: unknown."""
     import pandas  # importing it takes half a second
 
@@ -247,7 +195,7 @@ def _duplicates(table: "DataFrame", key: str) -> dict[str, Any]:
     return {"count": len(groups), **counts}
 
 
-def _write_findings(found: Mapping[str, Any], out: Path | None) -> None:
+def write_findings(found: Mapping[str, Any], out: Path | None) -> None:
     """Writes findings to the JSON file `out`, if one is given."""
     if out:
         write_text(out, json.dumps(found, indent=1, ensure_ascii=False) + "\n")

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import alljax
 from alljax import cli
 from alljax.data import synthetic
+from alljax.errors import DataError
 
 MADE = synthetic.read_synthetic(8, 16, 96, 0)
 SUBJECTS = sorted({record.subject for record in MADE.records})
@@ -75,6 +77,24 @@ def test_subject_on_two_of_three_sides(tmp_path: Path) -> None:
     assert shared["test", "train"] == 1
     assert shared["val", "train"] == shared["test", "val"] == 0
     assert {row["path"] for row in rows if row["side"] == "test"} == {lines[moved].split(",")[0]}
+
+
+def test_python_and_the_command_find_the_same(tmp_path: Path) -> None:
+    """Subject names as numbers, with None where they are unknown."""
+    lines = write(tmp_path, ["train", "test"]).read_text().splitlines()
+    paths, labels, subjects, split = map(list, zip(*(line.split(",") for line in lines[1:]), strict=True))
+    numbers = [None if name.startswith("H") else int(name) for name in subjects]
+    subjects = ["" if number is None else str(number) for number in numbers]
+    split[0] = "test" if split[0] == "train" else "train"
+    text = "\n".join(map(",".join, zip(paths, labels, subjects, split, strict=True)))
+    (tmp_path / "split.csv").write_text(f"{lines[0]}\n{text}\n")
+    _, found, rows = audit(tmp_path / "split.csv")
+    of_arrays = alljax.audit_split([tmp_path / path for path in paths], labels, numbers, split)
+    assert of_arrays.shared == found["shared"]
+    shown = of_arrays.to_pandas().map(lambda value: Path(value).name)
+    assert shown.to_dict("records") == rows
+    with pytest.raises(DataError, match="2 labels for 16 images; give one for each"):
+        alljax.audit_split([tmp_path / path for path in paths], labels[:2], numbers, split)
 
 
 @pytest.mark.parametrize(
