@@ -1,20 +1,24 @@
-"""`package.module:Name` in settings: the package of the how-to guides, installed, and what breaks a contract."""
+"""The guides in docs/how-to/: their package, installed, their changes of alljax, and what breaks a contract."""
 
 import json
 import re
 import subprocess
 import sys
+import types
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
-from docs.test_pages import blocks
+from docs.test_pages import ROOT, blocks
 from end_to_end.conftest import QUICKSTART, Refused, Run, picture, read_table, write_files
 from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
+from sklearn.ensemble import ExtraTreesClassifier
 
+from alljax.config import default_config
 from alljax.models.backbones import BACKBONES, get_backbone
 from alljax.report.tables import format_value
 
@@ -155,3 +159,43 @@ def test_features_of_two_versions_are_two_features(here: Path, run: Run, monkeyp
     np.testing.assert_allclose(found[1], 2 * found[0], rtol=1e-5)
     np.testing.assert_allclose(found[3], 2 * found[2], rtol=1e-5)
     assert not np.allclose(found[0], found[2])
+
+
+def changed(guide: str, file: str, **names: Any) -> Any:
+    """A module of alljax with the changes of a guide and additional names."""
+    source = (ROOT / file).read_text()
+    found = [block.text for block in blocks(f"docs/how-to/{guide}.md") if block.language == "diff"]
+    [hunks] = [text.partition("\n")[2] for text in found if text.startswith(f"--- {file}\n")]
+    for hunk in hunks.split("...\n"):
+        lines = hunk.splitlines(keepends=True)
+        old, new = ("".join(line[1:] for line in lines if line[0] in marks) for marks in ("- ", "+ "))
+        assert source.count(old) == 1, old
+        source = source.replace(old, new)
+    module = types.ModuleType("changed")
+    vars(module).update(names)
+    exec(compile(source, file, "exec"), vars(module))
+    return module
+
+
+def test_guide_of_augmentations() -> None:
+    guide, namespace = "add-an-augmentation", dict[str, Any]()
+    exec(next(block.text for block in blocks(f"docs/how-to/{guide}.md") if block.language == "python"), namespace)
+    settings = changed(guide, "alljax/settings.py").SETTINGS
+    module = changed(guide, "alljax/data/augmentation.py", add_noise=namespace["add_noise"])
+    values = {key.partition(".")[2]: one.default for key, one in settings.items() if key.startswith("augment.")}
+    images = np.full((2, 16, 16, 3), 100, np.uint8)
+    keys = jax.random.split(jax.random.key(0), 2)
+    for strength in (0, 8):
+        noisy = module.make_augment(types.SimpleNamespace(**values | {"noise": strength}))(keys, images)
+        assert np.std(noisy) == pytest.approx(strength, rel=0.1)
+        assert np.array_equal(noisy[0], noisy[1]) == (not strength)
+
+
+def test_guide_of_classifiers() -> None:
+    guide, config = "add-a-classifier", default_config()
+    config.classifier.name = "extra_trees"
+    assert "extra_trees" in changed(guide, "alljax/settings.py").SETTINGS["classifier.name"].choices
+    features, labels = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32), np.arange(40) % 2
+    fitted = changed(guide, "alljax/training/classifiers.py").fit(config, features, labels, seed=3)
+    reference = ExtraTreesClassifier(n_estimators=100, random_state=3).fit(features, labels)
+    assert np.array_equal(fitted.predict_proba(features), reference.predict_proba(features))
