@@ -7,6 +7,8 @@ Of 25,088 features the filter keeps 2,500 by ANOVA, without those that correlate
 about half of them.  The statistical part of SESSA is not known in detail: this is not it.  The controls answer what
 the swarm is worth: all features, with the SVM and with L2-regularized logistic regression, 1,000 at random, 1,000 by
 ANOVA, and the selection made on all images, the tested ones too (leaky).  6 trials; --dry_run estimates their time.
+On 512 images of C-NMC (with --config.data.allow_partial=true; 6 CPU-minutes) expect an AUC of .67 [.42, .85], not more
+than with 1,000 features at random, .69 [.43, .87], and .86 [.56, .97] where the selection saw the tested images.
 ``:toy``: 64 pixels, two blocks, random weights, a minute.
 """
 
