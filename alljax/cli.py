@@ -8,7 +8,6 @@ import platform
 import re
 import signal
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,9 +27,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         interrupts.install()
     progress.show_messages()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's warnings about the timing of its kernels
-    warnings.filterwarnings("ignore", "Image size .* exceeds limit")  # Pillow's; images.decode refuses these images
-    warnings.filterwarnings("ignore", "lbfgs failed to converge")  # see classifiers.fit, which says it in one line
     try:
         _check_flags(sys.argv[1:] if arguments is None else arguments)
         options, words = _parser().parse_known_args(arguments)

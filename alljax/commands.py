@@ -5,9 +5,8 @@ Subpackages are imported inside the functions, so that ``--help`` and errors in 
 
 import argparse
 from collections.abc import Callable, Iterable
-from typing import Any
 
-from alljax import files, interrupts, paper
+from alljax import files, paper
 from alljax.errors import ConfigError, UserError, plural
 from alljax.progress import show
 from alljax.training import distributed
@@ -40,29 +39,22 @@ def _exit_code(notes: Iterable[str]) -> int:
 def study(options: Options) -> int:
     """Train and evaluate all trials of a study and write its report."""
     distributed.initialize(options.coordinator, options.processes, options.process, options.timeout)
-    from alljax.report import model_tables, report
-    from alljax.study import results
-
-    def finish(study: Any) -> None:
-        report.write_report(study.folder, paper.sections, lambda: results.open_records(options.settings))
-
-    new = options.dry_run or interrupts.several_processes or options.problems.errors  # several would have to agree
-    study = None if new else results.find_unchanged(options.settings, options.workdir)
-    if study:
-        finish(study)
-    else:
-        interrupts.check(collective=True)  # the next import takes seconds
+    force = options.resume == "force"
+    if options.dry_run:
         from alljax.study import run
 
-        arguments = options.settings, options.workdir, options.shard, options.resume == "force"
-        if options.dry_run:
-            run.dry_run(*arguments, options.problems)
-        else:
-            study = run.run_study(*arguments, finish, options.problems)
-    if study is None:
+        run.dry_run(options.settings, options.workdir, options.shard, force, options.problems)
         return 0
-    model_tables.print_results(study)
-    return _exit_code(study.metrics["dataset"]["notes"])
+    from alljax import api
+    from alljax.report import model_tables
+
+    trained = api.run_study(
+        options.settings, options.workdir, shard=options.shard, force=force, problems=options.problems
+    )
+    if trained is None:
+        return 0
+    model_tables.print_results(trained.study)
+    return _exit_code(trained.study.metrics["dataset"]["notes"])
 
 
 @_verb("train", RUN, "--config=quickstart --workdir=runs/sgd --config.train.optimizer=sgd")
@@ -78,10 +70,11 @@ def train(options: Options) -> int | None:
 @_verb("predict", "--workdir:several --trial --weights --out:csv images", "--workdir=runs/quickstart my_images/")
 def predict(options: Options) -> int:
     """Classify images with a trained trial of one or several studies; an interrupted command continues."""
+    from alljax import api
     from alljax.study import predict
 
-    arguments = options.workdir, options.trial, options.weights, options.images, options.out
-    lines, unreadable = predict.predict(*arguments)
+    models = [api.load_study(folder, options.trial, options.weights).ensemble for folder in options.workdir]
+    lines, unreadable = predict.write_predictions(models, options.images, options.out)
     show(*lines, sep="\n")
     return 3 if unreadable else 0
 
@@ -114,12 +107,13 @@ def evaluate(options: Options) -> int:
 @_verb("explain", "--workdir --trial --weights --class --out:folder images", "--workdir=runs/cnmc cells/ --out=maps")
 def explain(options: Options) -> int:
     """Show what a trained trial uses in images, and the nearest training images."""
+    from alljax import api
     from alljax.report import explanation
-    from alljax.study import explain
 
     explanation.check_folder(options.out)
-    found = explain.explain(options.workdir, options.trial, options.weights, options.images, getattr(options, "class"))
-    explanation.write(found, options.out)
+    trained = api.load_study(options.workdir, options.trial, options.weights)
+    found = trained.explain(options.images, getattr(options, "class"))
+    found.save(options.out)
     show(*found.findings, f"{options.out}: {plural(len(found.images), 'image')}", sep="\n")
     return _exit_code(found.dataset.notes)
 

@@ -1,9 +1,12 @@
 """Progress bars and messages on standard error."""
 
 import contextlib
+import importlib.util
 import logging as stdlib_logging
+import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -41,7 +44,10 @@ def format_table(rows: Sequence[Mapping[str, object]]) -> str:
 
 
 def show_messages() -> None:
-    """Shows the messages of alljax (absl's logger) on standard error; called by the command line."""
+    """Shows the messages of alljax (absl's logger) on standard error, and hides what it says better than libraries."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's warnings about the timing of its kernels
+    warnings.filterwarnings("ignore", "Image size .* exceeds limit")  # Pillow's; images.decode refuses these images
+    warnings.filterwarnings("ignore", "lbfgs failed to converge")  # see classifiers.fit, which says it in one line
     logging.set_verbosity(logging.INFO)
     logger = logging.get_absl_logger()
     logger.propagate = False  # TFDS configures the root logger, which would repeat each line
@@ -68,7 +74,8 @@ def bar(description: str, total: int, unit: str, stops: bool = True) -> Iterator
         TimeRemainingColumn(elapsed_when_finished=True),
         TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True)),
     )
-    console = Console(file=sys.stderr, width=None if sys.stderr.isatty() else 160)
+    widgets = None if importlib.util.find_spec("ipywidgets") else False  # which bars in a notebook need
+    console = Console(file=sys.stderr, width=None if sys.stderr.isatty() else 160, force_jupyter=widgets)
     with Progress(*columns, console=console, disable=hidden or total == 0) as display:
         task = display.add_task(description, total=total, rate="", note="")
 

@@ -14,10 +14,9 @@ from alljax import cli
 from alljax.errors import ConfigError, WeightsError
 
 BACKBONE = {"weights": "random", "stage": "stage1", "image_size": 64}
-PENDING = {"run_study"}  # being replaced
 
 
-@pytest.mark.parametrize("name", [name for name in alljax.__all__ if name != "__version__" and name not in PENDING])
+@pytest.mark.parametrize("name", [name for name in alljax.__all__ if name != "__version__"])
 def test_the_example_of_every_public_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in NumPy's documentation, examples use `alljax` and `np` without importing them."""
     monkeypatch.chdir(tmp_path)

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "alljax"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
     "errors", "settings", "interrupts", "files", "cache", "progress", "config_files", "config", "extensions",
-    "data", "models", "weights", "features", "training", "evaluation", "study", "report", "paper", "doctor",
+    "data", "models", "weights", "features", "training", "evaluation", "study", "report", "paper", "api", "doctor",
     "commands", "local_commands", "cli",
 ]  # fmt: skip
 

@@ -1,8 +1,10 @@
-"""The files of `alljax explain`: a picture per image, summaries, tables and findings."""
+"""What `explain` finds as a figure, and as files: a picture per image, summaries, tables and findings."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
+import matplotlib.figure
 import numpy as np
 
 from alljax import files
@@ -13,7 +15,49 @@ from alljax.report import plots
 from alljax.study import workdir
 from alljax.study.explain import METHODS, ExplainedImage, Explanation
 
-SHOWN = 20  # explained images on the contact sheet of neighbors; neighbors.csv has all
+SHOWN = 20  # explained images in a figure and on the contact sheet of neighbors; the files have all
+
+
+class DrawnExplanation(Explanation):
+    """An explanation of images that shows itself in a notebook; `str` has its findings, `tables` its numbers."""
+
+    def figure(self) -> matplotlib.figure.Figure:
+        """Returns a figure with a row per image, at most `SHOWN`: the image, then each map on it."""
+        return self._drawn[0]
+
+    def save(self, folder: str | Path) -> None:
+        """Writes a picture per image, summaries, tables and findings into a new folder, as ``alljax explain`` does."""
+        out, names = Path(folder).expanduser(), self.class_names
+        check_folder(out)
+        for number, image in enumerate(self.images, 1):
+            path = out / "images" / f"{number:03}-{Path(image.path).stem}.png"
+            files.write_bytes(path, _draw_maps([[image]], [self._title(image)])[1])
+        labels = sorted({image.label for image in self.images})
+        groups = [[image for image in self.images if image.label == label] for label in labels]
+        titles = [f"{names[group[0].label]}, mean over {plural(len(group), 'image')}" for group in groups]
+        files.write_bytes(out / "classes.png", _draw_maps(groups, titles)[1])
+        if self.training:
+            files.write_bytes(out / "neighbors.jpg", _draw_neighbors(self, self.training))
+            files.write_bytes(out / "feature_map.png", _draw_features(self))
+        for name, table in self.tables.items():
+            workdir.write_csv(out / f"{name}.csv", table)
+        files.write_text(out / "findings.txt", f"{self}\n")
+
+    @cached_property
+    def _drawn(self) -> tuple[matplotlib.figure.Figure, bytes]:
+        shown = self.images[:SHOWN]
+        return _draw_maps([[image] for image in shown], [self._title(image) for image in shown])
+
+    def _title(self, image: ExplainedImage) -> str:
+        return (
+            f"{image.path[-100:]}\n{self.class_names[image.label]}, probability {image.probabilities[image.label]:.3f}"
+        )
+
+    def _repr_png_(self) -> bytes:
+        return self._drawn[1]
+
+    def __repr__(self) -> str:
+        return "\n".join(map(printable, self.findings))
 
 
 def check_folder(out: Path) -> None:
@@ -23,27 +67,10 @@ def check_folder(out: Path) -> None:
         raise WorkdirError(f"{out} is not empty; choose a new folder")
 
 
-def write(found: Explanation, out: Path) -> None:
-    """Writes all files of an explanation."""
-    names = found.class_names
-    for number, image in enumerate(found.images, 1):
-        title = f"{image.path[-100:]}\n{names[image.label]}, probability {image.probabilities[image.label]:.3f}"
-        path = out / "images" / f"{number:03}-{Path(image.path).stem}.png"
-        files.write_bytes(path, _draw_maps([[image]], [title]))
-    labels = sorted({image.label for image in found.images})
-    groups = [[image for image in found.images if image.label == label] for label in labels]
-    titles = [f"{names[group[0].label]}, mean over {plural(len(group), 'image')}" for group in groups]
-    files.write_bytes(out / "classes.png", _draw_maps(groups, titles))
-    if found.training:
-        files.write_bytes(out / "neighbors.jpg", _draw_neighbors(found, found.training))
-        files.write_bytes(out / "feature_map.png", _draw_features(found))
-    for name, table in found.tables.items():
-        workdir.write_csv(out / f"{name}.csv", table)
-    files.write_text(out / "findings.txt", "".join(f"{printable(line)}\n" for line in found.findings))
-
-
-def _draw_maps(groups: Sequence[Sequence[ExplainedImage]], titles: Sequence[str]) -> bytes:
-    """Returns a picture with a row per group of images: their mean, then with the mean of their maps on it."""
+def _draw_maps(
+    groups: Sequence[Sequence[ExplainedImage]], titles: Sequence[str]
+) -> tuple[matplotlib.figure.Figure, bytes]:
+    """Returns a figure and its PNG, a row per group of images: their mean, then with the mean of their maps on it."""
     methods = list(groups[0][0].maps)
     with plots.subplots(len(groups), 1 + len(methods), (3 + 3 * len(methods), 3.4 * len(groups))) as (figure, grid):
         for axes, group, title in zip(grid, groups, titles, strict=True):
@@ -58,7 +85,7 @@ def _draw_maps(groups: Sequence[Sequence[ExplainedImage]], titles: Sequence[str]
                 attribution = np.mean([image.maps[method] / (image.maps[method].max() or 1) for image in group], axis=0)
                 panel.imshow(attribution, cmap="inferno", alpha=0.6, vmin=0)
                 panel.set_title(f"{METHODS[method]}{inside}", fontsize=9)
-        return plots.save("", "", figure).png
+        return figure, plots.save("", "", figure).png
 
 
 def _draw_neighbors(found: Explanation, training: Dataset) -> bytes:

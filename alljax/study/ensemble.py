@@ -177,9 +177,7 @@ def open_ensemble(folder: Path, trial: str = "", weights: str = "") -> Ensemble:
     `weights` is the file of the weights of its backbone or a folder with it, if it was moved since the study.
     """
     study = results.read_study(folder)
-    name = trial or study.ranking.best
-    if name not in study.metrics["trials"]:
-        raise WorkdirError(f"{folder} has no finished trial {name!r}; it has {', '.join(study.metrics['trials'])}")
+    name = study.find(trial)
     config = configs.vary(configs.default_config(), study.settings(name))
     if not config.study.checkpoints:
         raise WorkdirError(f"{folder} has no parameters (study.checkpoints=False); run the study with them")

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,14 +13,14 @@ from scipy.special import logit
 from scipy.stats import spearmanr
 
 from alljax import files, progress
+from alljax.data.arrays import as_dataset
 from alljax.data.dataset import Dataset, Record
 from alljax.data.inspection import inspect
 from alljax.data.perturbation import occlude
-from alljax.data.readers import open_unlabeled
 from alljax.errors import ConfigError, DataError, UserError, first_few, plural, unknown_name
 from alljax.evaluation import feature_space
 from alljax.study import results, workdir
-from alljax.study.ensemble import CombinedEnsemble, Ensemble, Member, open_ensemble
+from alljax.study.ensemble import CombinedEnsemble, Ensemble, Member
 from alljax.training.attribution import GRID, Explainer, occlusion_map
 from alljax.training.feature_extraction import FeatureExtractor, image_reader
 
@@ -68,16 +67,15 @@ class Explanation:
     training: Dataset | None = None  # None where the images of the study cannot be read
 
 
-def explain(folder: Path, trial: str, weights: str, images: Sequence[Path], class_name: str = "") -> Explanation:
-    """Explains a class (by default the predicted one) of images with a trial: see `open_unlabeled`, `open_ensemble`."""
-    ensemble = open_ensemble(folder, trial, weights)
+def explain(ensemble: Ensemble, images: Any, class_name: str = "") -> Explanation:
+    """Explains a class (by default the predicted one) of images, see `as_dataset`, with a trial."""
     study, config = ensemble.study, ensemble.config
     if isinstance(ensemble, CombinedEnsemble):
         names = first_few(ensemble.result["members"])
         raise ConfigError(f"{ensemble.trial} combines trials; explain one of its members with --trial=NAME: {names}")
     if class_name and class_name not in study.classes:
         raise ConfigError(unknown_name("class", class_name, study.classes))
-    dataset, inspection = inspect(open_unlabeled(images, config.data.synthetic, config.data.name_pattern), "skip")
+    dataset, inspection = inspect(as_dataset(images, config.data.synthetic, config.data.name_pattern), "skip")
     for note in dataset.notes:
         logging.info(note)
     explainer = _open_explainer(ensemble)

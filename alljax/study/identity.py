@@ -143,7 +143,7 @@ def environment() -> dict[str, Any]:
     """Returns versions, devices, the command and the commit of alljax, with ``+`` if files differ from it."""
     import jax
 
-    root, revision = Path(alljax.__file__).parents[1], ""
+    root, revision, words = Path(alljax.__file__).parents[1], "", sys.argv[1:]
     if (root / ".git").exists() and shutil.which("git"):
         git = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
         revision = subprocess.run(git, capture_output=True, text=True).stdout.strip()
@@ -151,7 +151,7 @@ def environment() -> dict[str, Any]:
         "alljax": alljax.__version__,
         "format": FORMAT,
         "git_revision": revision,
-        "command": shlex.join(["alljax", *sys.argv[1:]]),
+        "command": shlex.join(["alljax", *words]) if words[:1] in (["study"], ["train"]) else "alljax.run_study(…)",
         "python": platform.python_version(),
         "platform": platform.platform(),
         "devices": [f"{device.platform} {device.device_kind}" for device in jax.devices()],

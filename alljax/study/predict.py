@@ -1,8 +1,8 @@
-"""Predictions of finished studies for new images, written as a CSV while they are computed."""
+"""Predictions of finished studies for new images, as a table or written as a CSV while they are computed."""
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,15 @@ from ml_collections import ConfigDict
 
 from alljax import files, progress
 from alljax.data import inspection
+from alljax.data.arrays import as_dataset
 from alljax.data.dataset import Dataset
-from alljax.data.readers import open_unlabeled
 from alljax.errors import WorkdirError, plural
 from alljax.evaluation import novelty
 from alljax.evaluation.calibration import scale
 from alljax.evaluation.intervals import HeldOut
 from alljax.evaluation.subjects import by_subject
 from alljax.study import sweep, workdir
-from alljax.study.ensemble import Ensemble, open_ensemble
+from alljax.study.ensemble import Ensemble
 from alljax.study.experiment import open_images
 from alljax.study.exports import with_weight_file
 from alljax.training.feature_extraction import FeatureExtractor, open_sources
@@ -32,37 +32,60 @@ CHUNK = 128  # images that are inspected, predicted and written together
 TRAINED, UNREADABLE = "trained on this image", "unreadable: "  # how warnings start that are counted
 
 
-def predict(
-    folders: Sequence[Path], trial: str, weights: str, images: Sequence[Path], out: Path
-) -> tuple[list[str], int]:
-    """Writes a CSV of predictions for images outside the studies, and one of their subjects beside it.
+def predict(models: Sequence[Ensemble], images: Any) -> pandas.DataFrame:
+    """Returns a row per image, see `as_dataset`, that the studies were not trained on; docs/report.md has the columns.
 
-    Probabilities are means over the heads (or networks) of a trial and over the studies. An interrupted call leaves a
-    hidden file beside `out`, from which the same call continues. `trial` and `weights` are those of `open_ensemble`,
-    `images` those of `open_unlabeled`.  Returns lines about the result and the number of unreadable images.
+    Probabilities are means over the heads (or networks) of a trial and over the studies.
     """
-    models = [open_ensemble(folder, trial, weights) for folder in folders]
-    for folder, model in zip(folders, models, strict=True):
-        logging.info(f"{folder}: trial {model.trial}")
-        if (classes := model.study.classes) != (first := models[0].study.classes):
-            listed = f"{folder} has {', '.join(classes)}, {folders[0]} has {', '.join(first)}"
-            raise WorkdirError(f"studies of different classes cannot predict together: {listed}")
-    data = models[0].config.data
-    source = replace(open_unlabeled(images, data.synthetic, data.name_pattern), classes=tuple(first))
-    for note in source.notes:
-        logging.info(note)
-    trained = {pixels for model in models for pixels in model.study.training_images["pixels"]}
+    source = open_source(models, images)
+    with progress.bar("predict", len(source.records) * len(models), "images") as update:
+        return pandas.concat(_chunks(models, source, update), ignore_index=True)
+
+
+def write_predictions(models: Sequence[Ensemble], images: Any, out: Path) -> tuple[list[str], int]:
+    """Writes `predict` as a CSV, and one of the subjects beside it, while the images are classified.
+
+    An interrupted call leaves a hidden file beside `out`, from which the same call continues.  Returns lines about the
+    result and the number of unreadable images.
+    """
+    for model in models:
+        logging.info(f"{model.study.folder}: trial {model.trial}")
+    source = open_source(models, images)
     part, done = _unfinished(out, models, source)
     total = (len(source.records) - done) * len(models)
     with progress.bar("predict", total, "images") as update, files.write_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        for start in range(done, len(source.records), CHUNK):
-            chunk = replace(source, records=source.records[start : start + CHUNK])
-            text = workdir.to_csv(_predict(models, trained, chunk, update))
+        for rows in _chunks(models, source, update, done):
+            text = workdir.to_csv(rows)
             with part.open("a", encoding="utf-8", newline="") as file:
-                file.write(text.partition("\n")[2] if start else text)
+                file.write(text.partition("\n")[2] if done else text)
+            done += len(rows)
         part.replace(out)
-    return _summarize(out, first)
+    return _summarize(out, source.classes)
+
+
+def classify(model: Ensemble, images: Any) -> np.ndarray:
+    """Returns calibrated probabilities, float32 (N, C), of images; without calibration where the trial has none."""
+    source, parts = open_source([model], images), []
+    shown = len(source.records) if len(source.records) > CHUNK else 0
+    with progress.bar("predict", shown, "images") as update:
+        for probabilities, _ in model.predict(source):
+            parts.append(_calibrate(model, probabilities).mean(0))
+            update(len(parts[-1]))
+    return np.concatenate(parts).astype(np.float32)
+
+
+def open_source(models: Sequence[Ensemble], images: Any) -> Dataset:
+    """Returns images, see `as_dataset`, with the classes of the studies, which must be the same."""
+    first, data = models[0].study, models[0].config.data
+    for study in (model.study for model in models):
+        if study.classes != first.classes:
+            listed = f"{study.folder} has {', '.join(study.classes)}, {first.folder} has {', '.join(first.classes)}"
+            raise WorkdirError(f"studies of different classes cannot predict together: {listed}")
+    source = replace(as_dataset(images, data.synthetic, data.name_pattern), classes=tuple(first.classes))
+    for note in source.notes:
+        logging.info(note)
+    return source
 
 
 def _unfinished(out: Path, models: Sequence[Ensemble], source: Dataset) -> tuple[Path, int]:
@@ -85,10 +108,19 @@ def _unfinished(out: Path, models: Sequence[Ensemble], source: Dataset) -> tuple
     return part, len(complete) - 1
 
 
+def _chunks(
+    models: Sequence[Ensemble], source: Dataset, update: progress.Update, start: int = 0
+) -> Iterator[pandas.DataFrame]:
+    """Yields the rows for `CHUNK` images at a time, from number `start`."""
+    trained = {pixels for model in models for pixels in model.study.training_images["pixels"]}
+    for place in range(start, len(source.records), CHUNK):
+        yield _predict(models, trained, replace(source, records=source.records[place : place + CHUNK]), update)
+
+
 def _predict(
     models: Sequence[Ensemble], trained: set[str], chunk: Dataset, update: progress.Update
 ) -> pandas.DataFrame:
-    """Returns the rows of the CSV for a few images."""
+    """Returns the rows for a few images."""
     found, errors = inspection.map_images(chunk, inspection.properties, "")
     update(len(errors) * len(models))
     warnings = {path: f"{UNREADABLE}{' '.join(reason.split())}" for path, reason in errors.items()}
@@ -113,15 +145,21 @@ def _predict(
 
 def _scores(model: Ensemble, dataset: Dataset, update: progress.Update) -> np.ndarray:
     """Returns probabilities, calibrated ones, distance and its quantile, (n, C + C + 2); NaN where unknown."""
-    parts, temperature = [], model.result["temperature"]
+    parts, known = [], bool(model.result["temperature"])
     for probabilities, features in model.predict(dataset):
-        calibrated = scale(probabilities, temperature) if temperature else np.full_like(probabilities, np.nan)
+        calibrated = _calibrate(model, probabilities) if known else np.full_like(probabilities, np.nan)
         distances = np.full((len(features), 2), np.nan)
         if model.frozen:
             distances = np.stack(novelty.distances(model.training_features, features), axis=1)
         parts.append(np.hstack([probabilities.mean(0), calibrated.mean(0), distances]))
         update(len(features))
     return np.concatenate(parts)
+
+
+def _calibrate(model: Ensemble, probabilities: np.ndarray) -> np.ndarray:
+    """Returns calibrated probabilities (H, n, C); the same ones if the trial has no temperature."""
+    temperature = model.result["temperature"]
+    return np.asarray(scale(probabilities, temperature) if temperature else probabilities)
 
 
 def _warnings(models: Sequence[Ensemble], trained: set[str], found: dict[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ from alljax import config as configs
 from alljax import files
 from alljax.data.dataset import Dataset
 from alljax.data.readers import open_labeled
-from alljax.errors import UserError, WorkdirError, first_few, plural
+from alljax.errors import UserError, WorkdirError, first_few, plural, unknown_name
 from alljax.evaluation.comparison import Ranking
 from alljax.evaluation.intervals import HeldOut
 from alljax.study import identity, sweep, workdir
@@ -91,6 +91,12 @@ class Study:
     def ranking(self) -> Ranking:
         """The trials that are done, best first."""
         return Ranking(self.metrics, self.predictions, self.config)
+
+    def find(self, trial: str = "") -> str:
+        """Returns the name of a trial that is done, by default the best; raises `WorkdirError` for another name."""
+        if trial and trial not in self.metrics["trials"]:
+            raise WorkdirError(f"{self.folder}: {unknown_name('finished trial', trial, self.metrics['trials'])}")
+        return trial or self.ranking.best
 
     def settings(self, name: str) -> dict[str, Any]:
         """Returns the resolved settings of a trial, dotted key to value."""

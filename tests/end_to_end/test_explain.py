@@ -15,6 +15,7 @@ from PIL import Image
 from alljax.data import synthetic
 from alljax.data.images import decode
 from alljax.study import explain
+from alljax.study.ensemble import open_ensemble
 from alljax.study.run import run_study
 from alljax.training.attribution import Explainer
 
@@ -48,7 +49,7 @@ def test_tokens_of_a_transformer_are_explained_by_occlusion(
     )  # fmt: skip
     run_study(config, tmp_path / "study")
     Image.fromarray(synthetic.render_cell(3, "12", 1, 0, 56)).save(tmp_path / "a.png")
-    found = explain.explain(tmp_path / "study", "", "", [tmp_path / "a.png"])
+    found = explain.explain(open_ensemble(tmp_path / "study"), [tmp_path / "a.png"])
     assert found.images[0].maps.keys() == {"occlusion"}
     assert any(line.startswith("occlusion only: no head on feature maps") for line in found.findings)
 
@@ -66,7 +67,7 @@ def test_maps_point_to_the_difference_between_the_classes(
     )  # fmt: skip
     run_study(config, tmp_path / "study")
     compilations.clear()
-    found = explain.explain(tmp_path / "study", "", "", sorted((tmp_path / "cells").rglob("b*/*.png"))[:3], "b")
+    found = explain.explain(open_ensemble(tmp_path / "study"), sorted((tmp_path / "cells").rglob("b*/*.png"))[:3], "b")
     assert len([name for name in compilations if "grad_cam" in name or "occlude" in name]) == 2
     rows, columns = np.mgrid[:SIDE, :SIDE]
     near: dict[str, list[float]] = {method: [] for method in explain.METHODS}

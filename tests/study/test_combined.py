@@ -74,7 +74,7 @@ def test_ensemble_combines_the_heads_of_its_members(combined: Path) -> None:
     own = 2 * (found.folds == "0 1"), [paths.index(path) for path in found.paths]
     np.testing.assert_allclose(block.probabilities[own], found.probabilities[0], atol=1e-5)
     with pytest.raises(ConfigError, match="combines trials; explain one of its members"):
-        explain(combined, "all", "", [Path("synthetic")])
+        explain(open_ensemble(combined, "all"), "synthetic")
 
 
 def test_report_has_main_effects_and_compares_with_the_best_member(combined: Path) -> None:

@@ -101,7 +101,7 @@ def test_texture_and_selected_features_of_a_backbone(toy_config: Make, tmp_path:
     assert write_report(tmp_path).is_file()
     dataset = results.open_records(config)
     (tmp_path / "cell.bmp").write_bytes(dataset.read(dataset.records[0]))
-    found = explain.explain(tmp_path, texture, "", [tmp_path / "cell.bmp"])
+    found = explain.explain(open_ensemble(tmp_path, texture), [tmp_path / "cell.bmp"])
     assert {*found.images[0].maps} == {"occlusion"}
     assert found.images[0].maps["occlusion"].max() > 0
     assert any("occlusion only" in line for line in found.findings)
