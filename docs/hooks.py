@@ -1,14 +1,20 @@
 """Hooks of MkDocs: fill `<!-- generated: NAME -->` in pages from the package; warn of files from other servers."""
 
 import argparse
-import importlib
+import inspect
+import itertools
+import json
 import logging
 import re
+import typing
 from collections.abc import Iterator
 from typing import Any
 
+import griffe
+from mkdocs.structure.files import File
+
 import alljax
-from alljax import cli
+from alljax import cli, errors
 from alljax.settings import SETTINGS, TYPE_NAMES
 
 log = logging.getLogger("mkdocs.plugins.alljax")
@@ -76,15 +82,79 @@ def _row(*cells: str) -> str:
 
 
 def api() -> Iterator[str]:
-    """Yields the documentation of each public name and of the classes that the functions return."""
-    for name in sorted(set(alljax.__all__) - {"__version__"}, key=str.lower):
-        yield _documented(f"alljax.{name}", getattr(alljax, name))
+    """Yields the documentation of each public name, of the classes that the functions return, and of the errors."""
+    members = {f"alljax.{name}": getattr(alljax, name) for name in alljax.__all__ if name != "__version__"}
+    for heading in sorted(members, key=str.lower):
+        yield from _documented(members[heading], heading)
+    found = [_classes(typing.get_type_hints(member).get("return")) for member in members.values()]
+    returned = set(itertools.chain.from_iterable(found)) - {*members.values()}
+    yield "\n## Results\n\nWhat these functions return.\n"
+    for each in sorted(returned, key=lambda each: each.__name__):
+        yield from _documented(each, each.__name__, level=3)
+    yield "\n## Errors\n\nThe command line prints them as one line with exit code 2.\n"
+    for each in vars(errors).values():
+        if isinstance(each, type) and issubclass(each, errors.UserError):
+            yield from _documented(each, each.__name__, level=3)
 
 
-def _documented(heading: str, member: Any) -> str:
-    place = f"{importlib.import_module(member.__module__).__name__}.{member.__qualname__}"
-    options = f'    options:\n      heading: "{heading}"\n      toc_label: "{heading}"'
-    return f"\n::: {place}\n{options}\n"
+def _classes(kind: Any) -> Iterator[type]:
+    """Yields the classes of alljax in an annotation."""
+    if isinstance(kind, type) and kind.__module__.startswith("alljax"):
+        yield kind
+    for part in typing.get_args(kind):
+        yield from _classes(part)
+
+
+def _documented(member: Any, heading: str, level: int = 2) -> Iterator[str]:
+    options = {"heading": heading, "toc_label": heading, "heading_level": level}
+    yield f"\n::: {member.__module__}.{member.__qualname__}\n    options: {json.dumps(options)}\n"
 
 
 GENERATED = {"settings": settings, "commands": commands, "api": api}
+
+
+class Docstrings(griffe.Extension):
+    """Shows examples (``>>>``) as code, and defaults that are computed as their values."""
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Puts a fence around each example."""
+        if obj.docstring:
+            examples = re.compile(r"^>>> .*(?:\n(?!\n).+)*", re.MULTILINE)
+            obj.docstring.value = examples.sub(r"```pycon\n\g<0>\n```", obj.docstring.value)
+
+    def on_class(self, *, cls: griffe.Class, **_: Any) -> None:
+        """Replaces the defaults of the parameters of a public class."""
+        public = getattr(alljax, cls.name) if cls.name in alljax.__all__ else None
+        for name, parameter in inspect.signature(public).parameters.items() if public else ():
+            cls.members["__init__"].parameters[name].default = repr(parameter.default)
+
+
+def on_files(files: Any, config: Any, **_: Any) -> Any:
+    """Adds a page for each notebook."""
+    for file in [file for file in files if file.src_uri.endswith(".ipynb")]:
+        page = file.src_uri.replace(".ipynb", ".md")
+        text = notebook(json.loads(file.content_string), file.name)
+        files.append(File.generated(config, page, content=text))
+    return files
+
+
+def notebook(cells: dict[str, Any], name: str) -> str:
+    """Returns a notebook with its outputs as Markdown."""
+    parts = []
+    for cell in cells["cells"]:
+        source = "".join(cell["source"])
+        parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+        parts += filter(None, map(_output, cell.get("outputs", ())))
+    title, *rest = parts
+    return "\n\n".join([title, f"[Download this notebook]({name}.ipynb)", *rest])
+
+
+def _output(output: dict[str, Any]) -> str:
+    data = {kind: "".join(text) for kind, text in output.get("data", {}).items()}
+    if "image/png" in data:
+        return f'<img alt="Output" src="data:image/png;base64,{data["image/png"].strip()}">'
+    if "text/html" in data:
+        lines = data["text/html"].split("\n")  # an empty line would end the HTML
+        return f'<div class="output">{" ".join(map(str.strip, lines))}</div>'
+    text = data.get("text/plain") or "".join(output.get("text", ()))
+    return f"```text\n{text.rstrip()}\n```" if text else ""
