@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from alljax.data.dataset import UNLABELED, Dataset, Record
 from alljax.data.images import encode
 from alljax.data.readers import open_unlabeled
 from alljax.errors import DataError
 
-EXPECTED = "expected uint8 (N, H, W, 3), or a list of (H, W, 3) of any sizes, RGB from 0 to 255"
+EXPECTED = (
+    "expected RGB images, uint8 (N, H, W, 3), or a list of (H, W, 3) of any sizes, from 0 to 255 (a single image is "
+    "[image]; move channels last, repeat gray three times, multiply values from 0 to 1 by 255), or paths"
+)
 
 
 def as_dataset(images: Any, generated: Any = None, name_pattern: str = "") -> Dataset:
@@ -29,26 +31,15 @@ def as_dataset(images: Any, generated: Any = None, name_pattern: str = "") -> Da
     if hasattr(images, "__array__"):
         images = np.atleast_1d(images)  # all of them at once from the memory of a device
     if not isinstance(images, Iterable) or not (several := [*images]):
-        raise DataError(f"images: {type(images).__name__} without images; {EXPECTED}, or paths")
+        raise DataError(f"images: {type(images).__name__} without images; {EXPECTED}")
     if all(isinstance(one, str | os.PathLike) for one in several):
         return open_unlabeled([Path(path).expanduser() for path in several], generated, name_pattern)
     arrays = {f"images[{number}]": np.asarray(image) for number, image in enumerate(several)}
     for name, image in arrays.items():
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise DataError(f"{name}: {image.dtype} {image.shape}{_advice(image)}; {EXPECTED}")
+            values = f" with values up to {image.max():g}" if image.size and image.dtype.kind in "fiu" else ""
+            raise DataError(f"{name}: {image.dtype} {image.shape}{values}; {EXPECTED}")
+    if max(image.max() for image in arrays.values()) == 1:  # divided by 255, then cast
+        raise DataError(f"images: uint8 with values up to 1; {EXPECTED}")
     records = tuple(Record(name, UNLABELED) for name in arrays)
     return Dataset("images", (), records, lambda record: encode(arrays[record.path]))
-
-
-def _advice(image: NDArray) -> str:
-    """Returns the values of an array that is no image, and how to make it one in the usual cases."""
-    if image.ndim == 2:
-        fix = "a single image is images[None]" if image.shape[1] == 3 else "repeat gray images along a new last axis"
-    elif image.shape[:1] == (3,):
-        fix = "move the channels last, with images.transpose(0, 2, 3, 1)"
-    elif image.dtype.kind == "f" and image.size and image.max() <= 1:
-        fix = "convert them with (255 * images).round().astype('uint8')"
-    else:
-        fix = "convert them to 0 … 255 and .astype('uint8')"
-    values = f", values {image.min():g} to {image.max():g}" if image.size and image.dtype.kind in "fiu" else ""
-    return f"{values}; {fix}" if image.ndim in (2, 3) else values

@@ -5,7 +5,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from pandas import DataFrame
 
 from alljax import config as configs
 from alljax.data import cnmc, splits
@@ -19,9 +21,6 @@ from alljax.data.readers import open_all
 from alljax.errors import DataError, LeakError, UserError, first_few, plural
 from alljax.files import write_text
 from alljax.progress import format_table, show
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 PROBLEMS = {
     "missing": "missing",
@@ -136,11 +135,9 @@ def print_audit(found: Mapping[str, Any], out: Path | None = None) -> None:
     write_findings(found, out)
 
 
-def tabulate(dataset: Dataset, inspection: Inspection) -> "DataFrame":
+def tabulate(dataset: Dataset, inspection: Inspection) -> DataFrame:
     """Returns the fields of the records, pixels, similar, and merged (the subject) as a table; None: unknown."""
-    import pandas  # importing it takes half a second
-
-    table = pandas.DataFrame(map(asdict, dataset.records)).replace({"": None, UNLABELED: None})
+    table = DataFrame(map(asdict, dataset.records)).replace({"": None, UNLABELED: None})
     merged = splits.merge_subjects(dataset.records, inspection.pixels, dataset.known_subjects)
     table = table.assign(pixels=inspection.pixels, similar=inspection.similar, merged=merged)
     table["merged"] = table["merged"].where(table["subject"].notna(), None)
@@ -186,7 +183,7 @@ def _location(record: Record) -> str:
     return "/".join(filter(None, (subset, fold and f"fold_{fold}", label, record.path)))
 
 
-def _duplicates(table: "DataFrame", key: str) -> dict[str, Any]:
+def _duplicates(table: DataFrame, key: str) -> dict[str, Any]:
     """Returns the ``groups`` of images with an equal `key`, of several classes too, and how many differ in what."""
     repeated = table[table.duplicated(key, keep=False)].groupby(key, sort=False)
     groups, several = repeated["path"].agg(list), repeated[DIFFERENCES].nunique() > 1

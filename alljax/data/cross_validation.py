@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
+from pandas import DataFrame
 
 from alljax.config import load_config
 from alljax.data import splits
@@ -13,9 +14,6 @@ from alljax.data.dataset import Dataset, check
 from alljax.data.inspection import Inspection, inspect
 from alljax.data.protocols import LEAKY, Rows
 from alljax.progress import format_table
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +60,10 @@ class Splits:
         images = f"the {self.leaks['test_images']:,} test images"
         return f"protocol {self.protocol!r} leaks: training images have {counts} of {images}"
 
-    def to_pandas(self) -> "DataFrame":
+    def to_pandas(self) -> DataFrame:
         """Returns a row per image and fold with its side as ``subset``, as split.csv of a study."""
-        import pandas  # importing it takes half a second
-
         rows = splits.split_rows(self.folds, self.dataset.records, self.subjects, self.dataset.classes)
-        return pandas.DataFrame(rows, columns=[*splits.COLUMNS])
+        return DataFrame(rows, columns=[*splits.COLUMNS])
 
     def __repr__(self) -> str:
         rows = []

@@ -10,7 +10,7 @@ from PIL import Image
 
 from alljax.data.augmentation import HED_FROM_RGB, RGB_FROM_HED
 from alljax.data.dataset import UNLABELED, Dataset, Record
-from alljax.data.images import load
+from alljax.data.images import encode, load
 
 PERTURBATIONS: Mapping[str, tuple[str, tuple[float, float, float, float]]] = {
     "rotation": ("degrees", (5, 15, 45, 90)),
@@ -30,8 +30,7 @@ def perturb(dataset: Dataset, name: str, strength: float, seed: int) -> Dataset:
     def read(record: Record) -> bytes:
         generator = np.random.default_rng([seed, zlib.crc32(record.path.encode())])
         changed = _change(load(dataset, record).astype(np.float32), name, strength, generator)
-        Image.fromarray(np.rint(changed).clip(0, 255).astype(np.uint8)).save(file := io.BytesIO(), "BMP")
-        return file.getvalue()
+        return encode(np.rint(changed).clip(0, 255).astype(np.uint8))
 
     return replace(dataset, read=read, crops={}, stamp=None)
 
@@ -47,8 +46,7 @@ def occlude(dataset: Dataset, record: Record, grid: int) -> Dataset:
             top, left = divmod(number - 1, grid - 1)
             patch = np.ix_(np.isin(rows, (top, top + 1)), np.isin(columns, (left, left + 1)))
             changed[patch] = np.rint(changed[patch].mean((0, 1)))
-        Image.fromarray(changed).save(file := io.BytesIO(), "BMP")
-        return file.getvalue()
+        return encode(changed)
 
     records = tuple(Record(str(number), UNLABELED) for number in range((grid - 1) ** 2 + 1))
     return replace(dataset, records=records, read=read, crops={}, stamp=None)

@@ -39,7 +39,7 @@ def evaluate_source(folder: Path, trial: str, weights: str, source: str, classes
     networks = [one.network for one in (opened, *opened.combined) if one.network]
     seen = [one.weights.source.seen(dataset.name, Path(source).name) for one in networks if one.weights.source]
     about["notes"] += filter(None, dict.fromkeys(seen))
-    labels = np.array([record.label for record in dataset.records])
+    labels = dataset.labels
     heads = np.concatenate([block.probabilities for block in opened.predict(dataset)], axis=1)
     test, predictions = HeldOut(labels, heads, subjects), study.predictions(name)
     joint = replace(test, probabilities=heads.mean(0, keepdims=True))
