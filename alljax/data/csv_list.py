@@ -27,10 +27,7 @@ COLUMNS = {
 
 
 def read_csv(path: Path, labeled: bool = True, text: str = "") -> Dataset:
-    """Reads a CSV with `COLUMNS`: path, relative to its folder, label (if `labeled`), others; NaN is missing.
-
-    If its contents are given as `text`, `path` is a name for messages, and images are relative to its folder.
-    """
+    """Reads a CSV, or its `text`, with `COLUMNS`: path, relative to its folder, label if `labeled`; NaN is missing."""
     needed = ["path", "label"] if labeled else ["path"]
     table, notes = _read_table(path, needed, text)
     if incomplete := [str(line) for line in table.index[(table[needed] == "").any(axis=1)]]:

@@ -95,8 +95,7 @@ def open_unlabeled(sources: Sequence[Path], generated: Any = None, name_pattern:
             raise DataError(f"{source}: no images in it{''.join(f'; {note}' for note in dataset.notes)}")
         # The paths of a single image, and of a download in parts, of which all are read, start with its own name.
         named = source.is_file() and any(record.path.startswith(source.name) for record in dataset.records)
-        listed = source.suffix.lower() == ".csv" or dataset.name == "table"
-        base = source.parent if named or listed else source
+        base = source.parent if named or dataset.name == "table" or source.suffix.lower() == ".csv" else source
         for record in dataset.records:
             name = (base / record.path).as_posix()
             match = pattern.search(name if "/" in name_pattern else PurePosixPath(name).name)
@@ -114,10 +113,9 @@ def _read(source: str, generated: Any, read_archive: Callable[[Archive], Dataset
         generated = generated or default_config().data.synthetic
         return synthetic.read_synthetic(generated.subjects, generated.images, generated.image_size, generated.seed)
     path = Path(source).expanduser()
-    exists = source and os.path.exists(path)  # noqa: PTH110 - Path.exists raises OSError for a name too long
-    if not exists and extensions.is_reference(source):
-        return _call_function(source, labeled)
-    if not exists:
+    if not source or not os.path.exists(path):  # noqa: PTH110 - Path.exists raises OSError for a name too long
+        if extensions.is_reference(source):
+            return _call_function(source, labeled)
         kinds = "a folder, zip, CSV, .npz, 'synthetic' or a function, package.module:name"
         raise DataError(f"{source or 'data.source'}: no such file or folder; use {kinds}")
     if path.suffix.lower() == ".csv":
@@ -142,25 +140,24 @@ def _read(source: str, generated: Any, read_archive: Callable[[Archive], Dataset
 
 def _call_function(reference: str, labeled: bool) -> Dataset:
     """Returns the data set of a function from outside the package: a `Dataset`, or columns as those of a CSV."""
-    found = extensions.call("data.source", reference)
-    if not isinstance(found, Dataset):
-        import pandas
+    with extensions.loaded("data.source", reference) as function:
+        found = function()
+        if not isinstance(found, Dataset):
+            import pandas
 
-        with extensions.checked("data.source", reference):
-            table = pandas.DataFrame(found)
-        return replace(csv_list.read_csv(Path(reference), labeled, table.to_csv(index=False)), name="table")
-    labels = range(UNLABELED, len(found.classes))
-    for record in found.records:
-        if type(record.label) is not int or record.label not in labels:
-            needed = f"an int from 0 to {labels[-1]}, or {UNLABELED} for unlabeled"
-            raise DataError(f"{reference}: the label of {record.path} is {record.label!r}, not {needed}")
-    if repeated := [path for path, count in Counter(record.path for record in found.records).items() if count > 1]:
-        raise DataError(f"{reference}: several records have the path {repeated[0]}; give every image its own")
-    with extensions.checked("data.source", reference):
+            text = pandas.DataFrame(found).to_csv(index=False)
+            return replace(csv_list.read_csv(Path(reference), labeled, text), name="table")
+        labels, paths = range(UNLABELED, len(found.classes)), Counter(record.path for record in found.records)
+        for record in found.records:
+            if type(record.label) is not int or record.label not in labels:
+                needed = f"an int from 0 to {labels[-1]}, or {UNLABELED} for unlabeled"
+                raise DataError(f"{reference}: the label of {record.path} is {record.label!r}, not {needed}")
+            if paths[record.path] > 1:
+                raise DataError(f"{reference}: several records have the path {record.path}; give every image its own")
         kinds = {type(found.read(record)).__name__ for record in found.records[:1]}
-    if wrong := kinds - {"bytes"}:
-        raise DataError(f"{reference}: read gives {min(wrong)}, not the bytes of an image file")
-    return found
+        if wrong := kinds - {"bytes"}:
+            raise DataError(f"{reference}: read gives {min(wrong)}, not the bytes of an image file")
+        return found
 
 
 def _list_images(archive: Archive) -> Dataset:

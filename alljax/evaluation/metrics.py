@@ -93,17 +93,16 @@ def areas(
 
 def external(reference: str, labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Returns a metric of ``evaluation.metrics`` from int (N,) and float64 (N, C)."""
-    value = extensions.call("evaluation.metrics", reference, labels, probabilities)
-    with extensions.checked("evaluation.metrics", reference):
-        return float(value)
+    with extensions.loaded("evaluation.metrics", reference) as function:
+        return float(function(labels, probabilities))
 
 
 def limits(name: str) -> tuple[float, float] | None:
     """Returns the lowest and highest possible value of a metric; None where it has none."""
     if not extensions.is_reference(name):
         return RANGES.get(name, (0.0, 1.0))
-    low_high: tuple[float, float] | None = getattr(extensions.load("evaluation.metrics", name), "limits", None)
-    return low_high
+    with extensions.loaded("evaluation.metrics", name) as function:
+        return getattr(function, "limits", None)
 
 
 def check_external(reference: str, labels: np.ndarray, classes: int) -> None:

@@ -201,8 +201,8 @@ def get_backbone(name: str) -> Backbone:
 
 def _load_external(name: str) -> Backbone:
     """Returns a backbone from outside the package, with its reference as name; checks its contract by tracing it."""
-    found, where = extensions.load("model.backbone", name), f"model.backbone={name}"
-    with extensions.checked("model.backbone", name):
+    where = f"model.backbone={name}"
+    with extensions.loaded("model.backbone", name) as found:
         found = found() if isinstance(found, type) and issubclass(found, StagedNetwork) else found
         found = Backbone(name, found, {}) if isinstance(found, StagedNetwork) else found
         if not isinstance(found, Backbone):

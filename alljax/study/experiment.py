@@ -194,10 +194,9 @@ def check_inputs(
             has = f"its other columns than path, label, … are {first_few(sorted(columns)) or 'absent'}"
             problem = f"evaluation.subgroups: {config.data.source} has no column {min(unknown)!r}; {has}"
             problems.errors.append(ConfigError(problem))
-        labels, classes = np.array([record.label for record in dataset.records]), len(dataset.classes)
         for name in config.evaluation.metrics:
             with problems.collect():
-                metrics.check_external(name, labels, classes)
+                metrics.check_external(name, dataset.labels, len(dataset.classes))
         # Equal images, which may merge subjects, are not known yet: a study has at most these subjects.
         subjects = splits.merge_subjects(dataset.records, (), dataset.known_subjects)
         for split in {trial.split: trial.config for trial in trials}.values():
