@@ -196,7 +196,7 @@ def summarize(test: HeldOut, level: float, names: Sequence[str] = (), minus: Hel
         label = int(name.removeprefix("recall_")) if re.fullmatch(r"recall_\d+", name) else None
         if interval := jackknife.interval(difference, level, limits, label):
             intervals[name] = list(interval)
-    return found | {"intervals": intervals}
+    return found | ({"intervals": intervals} if level else {})
 
 
 def describe(test: HeldOut, level: float, external: Sequence[str] = ()) -> dict[str, Any]:
@@ -220,7 +220,7 @@ def describe(test: HeldOut, level: float, external: Sequence[str] = ()) -> dict[
 
 def describe_seeds(test: HeldOut, level: float, seeds: Sequence[int], external: Sequence[str] = ()) -> dict[str, Any]:
     """Returns `describe`, and the metrics of each seed: ``seeds``, ``per_seed``, and ``std``, see `deviations`."""
-    per_seed = [point_estimates(test.labels, of_seed, folds=test.folds) for of_seed in test.probabilities]
+    per_seed = [describe(replace(test, probabilities=of_seed[None], scores=None), 0) for of_seed in test.probabilities]
     return describe(test, level, external) | {
         "seeds": list(seeds),
         "std": dict.fromkeys(METRICS) | deviations(per_seed),
@@ -232,17 +232,6 @@ def deviations(parts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Returns the sample standard deviations over parts of the `METRICS` that all have; empty for one part."""
     values = {name: [part[name] for part in parts] for name in METRICS}
     return {name: float(np.std(each, ddof=1)) for name, each in values.items() if len(each) > 1 and None not in each}
-
-
-def point_estimates(
-    labels: np.ndarray, probabilities: np.ndarray, scores: np.ndarray | None = None, folds: np.ndarray | None = None
-) -> dict[str, Any]:
-    """Returns `describe` without intervals of one seed: labels (N,), probabilities and scores (N, C), folds (N,)."""
-    ranking = None if scores is None else np.asarray(scores)[None]
-    test = HeldOut(np.asarray(labels), np.asarray(probabilities)[None], np.zeros(len(labels)), folds, ranking)
-    found = describe(test, level=0)
-    del found["intervals"]
-    return found
 
 
 def effective_number(images: np.ndarray) -> float:

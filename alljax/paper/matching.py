@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from alljax.evaluation.intervals import point_estimates
+from alljax.evaluation.intervals import HeldOut, describe
 from alljax.paper import published
 from alljax.paper.published import Row
 from alljax.report.setting_names import setting_value
@@ -128,5 +128,6 @@ def _runs(study: Study, name: str) -> Mapping[str, np.ndarray]:
     repeats = np.array([int(fold.partition(" ")[0]) for fold in tested.folds])
     for (repeat, seed), training in last.groupby(["repeat", "seed"])["train_accuracy"].mean().items():
         rows, of_seed = repeats == repeat, tested.probabilities[seed - history["seed"].min()]
-        found.append(point_estimates(tested.labels[rows], of_seed[rows]) | {"training_accuracy": training})
+        test = HeldOut(tested.labels[rows], of_seed[rows][None], tested.subjects[rows])
+        found.append(describe(test, 0) | {"training_accuracy": training})
     return {metric: np.array([run[metric] for run in found]) for metric in METRICS}

@@ -114,9 +114,6 @@ def _probabilities(values: np.ndarray) -> np.ndarray:
     """Returns probabilities as (R, N, C)."""
     if values.ndim == 1:
         values = np.stack([1 - values, values], -1)
-    if values.ndim not in (2, 3):
-        expected = "(N, C), (N,) of the second of two classes, or (R, N, C) of R seeds"
-        raise DataError(f"probabilities have the shape {values.shape}; expected {expected}")
     values = values.reshape(-1, *values.shape[-2:])
     valid = (values >= 0).all(2) & (np.abs(values.sum(2) - 1) <= TOLERANCE)
     for seed, row in np.argwhere(~valid)[:1]:

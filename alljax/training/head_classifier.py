@@ -11,54 +11,43 @@ from sklearn.utils import check_random_state, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from alljax.config import default_config, vary
+from alljax.config import default_config, load_config
 from alljax.errors import ConfigError
-from alljax.settings import SETTINGS
 from alljax.training.head_training import HeadTrainer, make_runs
 from alljax.training.sampling import FoldRows, fold_keys
 
-_OF_TRAINING = ("optimizer", "epochs", "batch_size", "learning_rate", "decay_steps", "decay_rate", "weight_decay")
-SETTING_OF = {name: f"train.{name}" for name in _OF_TRAINING}
-SETTING_OF |= {"hidden": "model.hidden", "dropout": "model.dropout", "random_state": "seed"}
-"""The setting of each parameter of `HeadClassifier`, which has its default and its valid values."""
-
-
-def _default(name: str) -> Any:
-    return SETTINGS[SETTING_OF[name]].default
+DEFAULTS = default_config()
 
 
 class HeadClassifier(ClassifierMixin, BaseEstimator):
     """The head that a study trains on features of a frozen network, as an estimator of scikit-learn.
 
     Hidden units with ReLU, dropout, and a softmax over the classes, trained as in a frozen trial: the same parameters,
-    rows and `random_state` give the same numbers as fold 0 of a study. The defaults are those of the settings
-    (``alljax study --settings``). Fits to about equally many rows, and fits that differ in numbers such as
-    `learning_rate` or `epochs`, share their compiled programs.
+    rows and `random_state` give the same numbers as fold 0 of a study. Defaults and valid values are those of the
+    settings with these names. Fits to about equally many rows, or with other numbers such as `learning_rate` and
+    `epochs`, share their compiled programs.
 
     It passes scikit-learn's `check_estimator` but for ``check_sample_weight_equivalence_on_dense_data``: a row with
     weight 2 counts as two rows in the loss, but takes one place in a batch.
 
     Args:
-        hidden: number of hidden units.
+        hidden: Number of hidden units.
         optimizer: ``adam``, ``rmsprop``, ``sgd`` (with momentum), as Keras computes them, or ``adamw``.
-        epochs: number of passes over the rows.
-        batch_size: rows per step; the last batch of an epoch may be smaller.
-        learning_rate: of the first step; in step s it is ``learning_rate · decay_rate ** (s / decay_steps)``.
-        decay_steps: see `learning_rate`.
-        decay_rate: see `learning_rate`; 1 keeps the learning rate constant.
-        weight_decay: decoupled from the gradient, multiplied by the learning rate.
-        dropout: fraction of the hidden units that are dropped during training.
+        epochs: Number of passes over the rows.
+        batch_size: Rows per step; the last batch of an epoch may be smaller.
+        learning_rate: Of the first step; in step s it is ``learning_rate · decay_rate ** (s / decay_steps)``.
+        decay_steps: See `learning_rate`.
+        decay_rate: See `learning_rate`; 1 keeps it constant.
+        weight_decay: Decoupled from the gradient, multiplied by the learning rate.
+        dropout: Fraction of the hidden units that are dropped during training.
         class_weight: ``balanced``, a weight per class, or None; the loss of a row is multiplied by that of its class.
-        random_state: of first parameters, order of the rows and dropout; an int, a `numpy.random.RandomState`, or None
-            for other numbers in each fit.
+        random_state: An int, a `numpy.random.RandomState`, or None for other numbers in each fit.
 
     Attributes:
-        classes_: the classes in the order of the probabilities, (C,).
-        n_features_in_: the number of features.
-        params_: the parameters by their path, such as ``dense/kernel``.
-        loss_curve_: mean cross-entropy (nats) of the rows, without weights, during each epoch.
-
-    `fit` raises `ConfigError` for an invalid parameter, and if the loss becomes NaN.
+        classes_: The classes in the order of the probabilities, (C,).
+        n_features_in_: The number of features.
+        params_: The parameters by their path, such as ``dense/kernel``.
+        loss_curve_: Mean cross-entropy (nats) of the rows, without weights, during each epoch.
 
     >>> features = np.random.default_rng(0).normal(size=(60, 8))
     >>> labels = np.where(features[:, 0] > 0, "blast", "normal")
@@ -70,12 +59,11 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
     """
 
     def __init__(
-        self, hidden: int = _default("hidden"), optimizer: str = _default("optimizer"),
-        epochs: int = _default("epochs"), *, batch_size: int = _default("batch_size"),
-        learning_rate: float = _default("learning_rate"), decay_steps: int = _default("decay_steps"),
-        decay_rate: float = _default("decay_rate"), weight_decay: float = _default("weight_decay"),
-        dropout: float = _default("dropout"), class_weight: Any = None,
-        random_state: Any = _default("random_state"),  # noqa: B008
+        self, hidden: int = DEFAULTS.model.hidden, optimizer: str = DEFAULTS.train.optimizer,
+        epochs: int = DEFAULTS.train.epochs, *, batch_size: int = DEFAULTS.train.batch_size,
+        learning_rate: float = DEFAULTS.train.learning_rate, decay_steps: int = DEFAULTS.train.decay_steps,
+        decay_rate: float = DEFAULTS.train.decay_rate, weight_decay: float = DEFAULTS.train.weight_decay,
+        dropout: float = DEFAULTS.model.dropout, class_weight: Any = None, random_state: Any = DEFAULTS.seed,
     ) -> None:  # fmt: skip
         self.hidden, self.optimizer, self.epochs, self.batch_size = hidden, optimizer, epochs, batch_size
         self.learning_rate, self.decay_steps, self.decay_rate = learning_rate, decay_steps, decay_rate
@@ -83,7 +71,10 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         self.class_weight, self.random_state = class_weight, random_state
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
-        """Trains the head on features (N, D) and labels (N,); weights (N,) multiply the losses of the rows."""
+        """Trains the head on features (N, D) and labels (N,); weights (N,) multiply the losses of the rows.
+
+        `ConfigError`: an invalid parameter, or the loss became NaN.
+        """
         config = self._resolve()
         features, labels = validate_data(self, X, y, dtype=np.float32)
         check_classification_targets(labels)
@@ -104,7 +95,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
             losses.append(state.metrics.means[0])
         params, losses = jax.device_get((state.eval_params, losses))
         if not np.isfinite(losses[-1]):
-            raise ConfigError(f"HeadClassifier: the loss became NaN; lower learning_rate={self.learning_rate:g}")
+            raise ConfigError(f"the loss became NaN; lower learning_rate={self.learning_rate:g}")
         self.params_ = {path: leaf[0] for path, leaf in params.items()}
         self.loss_curve_ = np.concatenate(losses)
         return self
@@ -126,14 +117,15 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
 
     def _resolve(self) -> ConfigDict:
         """Returns the config of a trial with these parameters."""
-        values = {name: getattr(self, name) for name in SETTING_OF}
-        if not isinstance(self.random_state, numbers.Integral):
-            values["random_state"] = check_random_state(self.random_state).randint(10**9)
-        values = {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
-        for name, value in values.items():
-            if problem := SETTINGS[SETTING_OF[name]].problem(value):
-                raise ConfigError(f"HeadClassifier: {name}={value!r} {problem}")
-        return vary(default_config(), {SETTING_OF[name]: value for name, value in values.items()})
+        seed = self.random_state
+        if not isinstance(seed, numbers.Integral):
+            seed = check_random_state(seed).randint(10**9)
+        values = {"model.hidden": self.hidden, "model.dropout": self.dropout, "seed": seed}
+        for name in ("optimizer", "epochs", "batch_size", "learning_rate", "decay_steps", "decay_rate", "weight_decay"):
+            values[f"train.{name}"] = getattr(self, name)
+        # A grid may be of NumPy's numbers.
+        plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in values.items()}
+        return load_config(**plain)
 
 
 def _pad(array: np.ndarray) -> np.ndarray:

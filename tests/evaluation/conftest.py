@@ -2,11 +2,20 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
-from alljax.evaluation.intervals import HeldOut
+from alljax.evaluation.intervals import HeldOut, describe
+
+
+def point_estimates(
+    labels: np.ndarray, probabilities: np.ndarray, scores: np.ndarray | None = None, folds: np.ndarray | None = None
+) -> dict[str, Any]:
+    """Returns the metrics of one seed from labels (N,), probabilities and scores (N, C), folds (N,)."""
+    ranking = None if scores is None else np.asarray(scores)[None]
+    return describe(HeldOut(labels, np.asarray(probabilities)[None], np.zeros(len(labels)), folds, ranking), 0)
 
 
 def _clustered(generator: np.random.Generator, subjects: tuple[int, ...], seeds: int = 1, decimals: int = 2) -> HeldOut:

@@ -2,10 +2,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from evaluation.conftest import point_estimates
 from sklearn.metrics import roc_auc_score
 
 from alljax.evaluation.comparison import Ranking, main_effect, signal_to_noise
-from alljax.evaluation.intervals import HeldOut, point_estimates, summarize
+from alljax.evaluation.intervals import HeldOut, summarize
 from alljax.study.sweep import orthogonal_array
 
 SETTINGS = {"evaluation.resamples": 400, "evaluation.level": 0.95, "seed": 0}

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from evaluation.conftest import point_estimates
 from scipy import stats
 from sklearn import metrics
 
@@ -11,7 +12,6 @@ from alljax.evaluation.intervals import (
     HeldOut,
     Jackknife,
     effective_number,
-    point_estimates,
     summarize,
 )
 from alljax.evaluation.subgroups import spread

@@ -2,9 +2,10 @@ import json
 
 import numpy as np
 import pytest
+from evaluation.conftest import point_estimates
 from sklearn import metrics
 
-from alljax.evaluation.intervals import HeldOut, describe_seeds, point_estimates
+from alljax.evaluation.intervals import HeldOut, describe_seeds
 from alljax.evaluation.metrics import pairs_in_order
 
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from evaluation.conftest import point_estimates
 
-from alljax.evaluation.intervals import point_estimates
 from alljax.paper import matching, published
 from alljax.study.results import Study
 

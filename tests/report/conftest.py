@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from evaluation.conftest import point_estimates
 
 from alljax import config as configs
-from alljax.evaluation.intervals import HeldOut, describe_seeds, point_estimates
+from alljax.evaluation.intervals import HeldOut, describe_seeds
 from alljax.report.report import write_report
 from alljax.study.results import Predictions, Study
 from alljax.study.sweep import expand

@@ -76,7 +76,6 @@ def test_tables_state_what_intervals_are_over() -> None:
         ({"groups": [None, *SUBJECTS[1:]]}, "groups: that of image 0 is missing"),
         ({"probabilities": PROBABILITIES * 3}, r"probabilities of image 0 are .*; expected numbers .* whose sum is 1"),
         ({"probabilities": np.full(40, np.nan)}, "the probabilities of image 0 are nan, nan; expected"),
-        ({"probabilities": 2.0}, r"the shape \(\); expected \(N, C\), \(N,\) of the second of two classes, or"),
         ({"level": 95}, "level=95 is out of range; it must be at least 0.5 and below 1"),
     ],
 )

@@ -3,8 +3,9 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pandas
 import pytest
+from evaluation.conftest import point_estimates
 
-from alljax.evaluation.intervals import HeldOut, point_estimates
+from alljax.evaluation.intervals import HeldOut
 from alljax.report import curves, page, plots
 from alljax.report.tables import Figure
 

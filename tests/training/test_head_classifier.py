@@ -110,11 +110,11 @@ def test_copies_and_seeds() -> None:
     [
         (
             {"optimizer": "adan"},
-            "HeadClassifier: optimizer='adan' is not one of the choices 'adam', 'rmsprop', 'adamw'",
+            "train.optimizer='adan' is not one of the choices 'adam', 'rmsprop', 'adamw'",
         ),
-        ({"dropout": 1.0}, "HeadClassifier: dropout=1.0 is out of range; it must be at least 0 and below 1"),
-        ({"epochs": 2.5}, "HeadClassifier: epochs=2.5 has the wrong type; it takes an integer"),
-        ({"learning_rate": 1e30}, r"HeadClassifier: the loss became NaN; lower learning_rate=1e\+30"),
+        ({"dropout": 1.0}, "model.dropout=1.0 is out of range; it must be at least 0 and below 1"),
+        ({"epochs": 2.5}, "train.epochs=2.5 has the wrong type; it takes an integer"),
+        ({"learning_rate": 1e30}, r"the loss became NaN; lower learning_rate=1e\+30"),
     ],
 )
 def test_invalid_parameters(parameters: dict[str, Any], message: str) -> None:

@@ -6,12 +6,13 @@ from pathlib import Path
 import jaxlib
 import numpy as np
 import pytest
+from evaluation.conftest import point_estimates
 from packaging.requirements import Requirement
 from scipy.special import softmax
 
 from alljax.config import default_config
 from alljax.errors import ConfigError
-from alljax.evaluation.intervals import HeldOut, point_estimates, summarize
+from alljax.evaluation.intervals import HeldOut, summarize
 from alljax.training import network
 from alljax.training.head_training import HeadTrainer
 
