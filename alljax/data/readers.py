@@ -26,7 +26,8 @@ def open_dataset(
 
     Args:
         source: A folder or zip with a folder per class, or with C-NMC file names; a CSV with the columns path, label,
-            subject and split; an ``.npz`` of MedMNIST; ``synthetic``; or several: tuples (name, path[, classes]).
+            subject and split; an ``.npz`` of MedMNIST; ``synthetic``; or several: tuples (name, path[, classes]), whose
+            names are the beginnings of paths and subjects, and the folds.
         subsets: The subsets to use together, for example ``["train", "prelim"]``; by default ``train``.
         **settings: Settings below ``data.``, such as ``classes=["hem", "all"]``, ``allow_partial=True``,
             ``name_pattern="(?P<subject>P[0-9]+)"``, or ``on_error="skip"``, which reads every image at once.
@@ -46,15 +47,7 @@ def open_dataset(
 
 
 def open_labeled(data: Any, subsets: Sequence[str] = ()) -> Dataset:
-    """Opens the labeled images of `subsets` of a source, by default `data.subset`; `data` is that part of a config.
-
-    Folders and zips with C-NMC file names are read as C-NMC 2019, others with one folder per class.  In a data set of
-    several `data.sources` paths and subjects start with the name of the source, which is also the fold.
-
-    Raises:
-        DataError: no such source, no usable images, or an incomplete copy of C-NMC 2019 without `data.allow_partial`.
-        ConfigError: classes or numbers that do not match the source.
-    """
+    """Does what `open_dataset` does with the part `data` of a config; by default opens its subset `data.subset`."""
     subsets = tuple(dict.fromkeys(subsets)) or (data.subset,)
     if data.sources:
         return _join_sources(data, subsets)

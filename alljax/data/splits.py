@@ -67,15 +67,9 @@ def connected_groups(count: int, groups: Iterable[Sequence[int]]) -> list[int]:
 def make_folds(
     dataset: Dataset, subjects: Sequence[str], digests: Sequence[str], config: ConfigDict
 ) -> tuple[Fold, ...]:
-    """Divides the labeled of N records by a protocol, a key of `PROTOCOLS`; folds are ordered by repeat and fold.
+    """Divides the labeled of N records, see `cross_validation.make_splits`; repeat r uses the seed ``seed + r``.
 
-    Repeat r uses the seed ``seed + r``.  The order of the records in the source has no influence.  `subjects` are from
-    `merge_subjects`; images of equal `digests` (if any are given) must not be on two sides.
-
-    Raises:
-        ConfigError: repeats of a protocol without randomness, or impossible ``train_subjects`` or ``train_images``.
-        DataError: the records lack what the protocol needs, or a class has too few subjects.
-        LeakError: a subject or an image is on two sides under a protocol that is not in `LEAKY`.
+    The order of the records has no influence; images of equal `digests` (if given) must not be on two sides.
     """
     settings, seed, protocol = config.split, config.seed, config.split.protocol
     if settings.repeats > 1 and protocol not in RANDOM:
