@@ -10,10 +10,11 @@ unset PYTHONPATH
 export UV_PYTHON_DOWNLOADS=never PYTHONDONTWRITEBYTECODE=1
 export UV_LINK_MODE=hardlink UV_CACHE_DIR=${UV_CACHE_DIR:-$folder/cache}
 
-# Numbers against other libraries and NumPy, files of every library whose interface changes, the API, the command line.
-tests=(tests/test_api.py tests/test_config.py tests/test_doctor.py tests/parity/test_stages.py
-  tests/evaluation/test_metrics.py tests/training/test_head_training.py tests/training/test_classifiers.py
-  tests/training/test_checkpoints.py tests/weights/test_formats.py tests/data/test_cnmc_tfds.py
+# Numbers against other libraries, files of every library whose interface changes, the API, the command line.
+stages="tests/parity/test_stages.py::test_every_stage"
+tests=(tests/test_api.py tests/test_config.py tests/test_doctor.py tests/evaluation/test_metrics.py
+  "${stages}[efficientnet_lite0]" "${stages}[vgg16_keras]" "${stages}[dinov2_vits14_timm]" tests/weights/test_formats.py
+  tests/training/test_classifiers.py tests/training/test_checkpoints.py tests/data/test_cnmc_tfds.py
   tests/report/test_tables.py tests/report/test_plots.py)
 
 find_python() {
@@ -34,7 +35,7 @@ try() { # chained: bash ignores `set -e` in conditions
       --no-binary promise --requirements pyproject.toml --extra demo --extra keras --extra tensorboard 'pytest>=9' &&
     uv pip install --quiet --python "$env/bin/python" --no-deps "$folder"/dist/*.whl &&
     (cd "$env" && bin/alljax doctor &&
-      bin/alljax study --config=quickstart --workdir=quickstart --config.train.epochs=1) &&
+      bin/alljax study --config=quickstart --workdir=w --config.data.synthetic.images=120) &&
     "$env/bin/pytest" -q -W "$warnings" -p no:cacheprovider -m "not long and not system" "${tests[@]}"
 }
 
