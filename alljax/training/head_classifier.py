@@ -1,6 +1,7 @@
 """The head of a frozen trial as an estimator of scikit-learn."""
 
 import numbers
+from dataclasses import replace
 from typing import Any, Self
 
 import jax
@@ -12,9 +13,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from alljax.config import default_config, load_config
+from alljax.data.splits import Fold
 from alljax.errors import ConfigError
 from alljax.training.head_training import HeadTrainer, make_runs
-from alljax.training.sampling import FoldRows, fold_keys
+from alljax.training.sampling import fold_keys, make_fold_rows
 
 DEFAULTS = default_config()
 
@@ -79,13 +81,11 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         features, labels = validate_data(self, X, y, dtype=np.float32)
         check_classification_targets(labels)
         self.classes_, index = np.unique(labels, return_inverse=True)
-        rows, first = _pad(np.arange(len(index), dtype=np.int32)), np.zeros(1, np.int32)
         class_weights = compute_class_weight(self.class_weight, classes=self.classes_, y=labels).astype(np.float32)
-        weights = None
-        if sample_weight is not None:
-            weights = _pad(_check_sample_weight(sample_weight, features, dtype=np.float32))
-        none, count = np.int32(0), np.int32(len(index))
-        fold = FoldRows(rows, count, first, none, first, none, class_weights, none, none, weights)
+        weights = _pad(_check_sample_weight(sample_weight, features, dtype=np.float32))
+        split = Fold(0, 0, train=np.arange(len(index)), test=np.arange(1))
+        fold = make_fold_rows(config, index, len(self.classes_), [split])[0]
+        fold = replace(fold, train=_pad(fold.train), class_weights=class_weights, sample_weights=weights)
         self._config, trainer = config, HeadTrainer(config, len(self.classes_), features.shape[1])
         runs, losses = make_runs(fold_keys(config, fold), [config], fold), []
         state = trainer.init(runs.key)
@@ -107,8 +107,8 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         trainer = HeadTrainer(self._config, len(self.classes_), features.shape[1])
         params = {path: leaf[None] for path, leaf in self.params_.items()}
         padded = jax.device_put(_pad(features))
-        rows = np.arange(len(padded))
-        return trainer.evaluate(params, padded, np.zeros(len(padded), np.int32), rows)[1][0, : len(features)]
+        _, (probabilities,) = trainer.evaluate(params, padded, np.zeros(len(padded), np.int32), np.arange(len(padded)))
+        return probabilities[: len(features)]
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """Returns the most probable of `classes_` for features (N, D), (N,)."""
@@ -117,9 +117,8 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
 
     def _resolve(self) -> ConfigDict:
         """Returns the config of a trial with these parameters."""
-        seed = self.random_state
-        if not isinstance(seed, numbers.Integral):
-            seed = check_random_state(seed).randint(10**9)
+        given = isinstance(self.random_state, numbers.Integral)
+        seed = self.random_state if given else check_random_state(self.random_state).randint(10**9)
         values = {"model.hidden": self.hidden, "model.dropout": self.dropout, "seed": seed}
         for name in ("optimizer", "epochs", "batch_size", "learning_rate", "decay_steps", "decay_rate", "weight_decay"):
             values[f"train.{name}"] = getattr(self, name)
