@@ -62,8 +62,14 @@ class Splits:
 
     def to_pandas(self) -> DataFrame:
         """Returns a row per image and fold with its side as ``subset``, as split.csv of a study."""
-        rows = splits.split_rows(self.folds, self.dataset.records, self.subjects, self.dataset.classes)
-        return DataFrame(rows, columns=[*splits.COLUMNS])
+        records, rows = self.dataset.records, []
+        for fold in self.folds:
+            for row, side in sorted((row, side) for side, of_side in fold.sides for row in of_side.tolist()):
+                of_image = records[row].path, records[row].subject, self.subjects[row], records[row].label
+                rows.append((*of_image, side, fold.repeat, fold.fold))
+        names = "path", "subject_name", "subject", "label", "subset", "repeat", "fold"
+        table = DataFrame(rows, columns=[*names])
+        return table.assign(label=np.array(self.dataset.classes)[table["label"]])
 
     def __repr__(self) -> str:
         rows = []

@@ -17,9 +17,6 @@ from alljax.data.dataset import Dataset, Record
 from alljax.data.protocols import LEAKY, OF_SOURCES, PROTOCOLS, RANDOM, Rows, Table, home_folds, make_table
 from alljax.errors import ConfigError, DataError, LeakError, first_few, plural
 
-COLUMNS = ("path", "subject_name", "subject", "label", "subset", "repeat", "fold")
-"""Columns of split.csv."""
-
 
 @dataclass(frozen=True, eq=False)
 class Fold:
@@ -150,16 +147,6 @@ def fingerprint(folds: Sequence[Fold], records: Sequence[Record]) -> str:
     sides = [(f"{fold.repeat}\t{fold.fold}\t{side}", rows) for fold in folds for side, rows in fold.sides]
     lines = sorted(f"{side}\t{records[row].path}\n" for side, rows in sides for row in rows)
     return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
-
-
-def split_rows(
-    folds: Sequence[Fold], records: Sequence[Record], subjects: Sequence[str], classes: Sequence[str]
-) -> Iterator[tuple[str | int, ...]]:
-    """Yields the rows of split.csv (`COLUMNS`): each record of each fold with its side as ``subset``."""
-    for fold in folds:
-        for row, side in sorted((int(row), side) for side, rows in fold.sides for row in rows):
-            record = records[row]
-            yield record.path, record.subject, subjects[row], classes[record.label], side, fold.repeat, fold.fold
 
 
 def _hold_out_validation(fold: Fold, labels: Rows, groups: Rows, fraction: float, seed: int) -> Fold:

@@ -39,7 +39,8 @@ def print_plan(trials: Sequence[Trial], jobs: Sequence[Job], experiment: Experim
         print(f"{now} of them would be trained now; the others are finished or belong to other shards")
     print("\nfolds (training / test images):")
     for name, division in experiment.divisions.items():
-        print(f"  {name}: {len(division.folds)} × {len(division.folds[0].train):,} / {len(division.folds[0].test):,}")
+        first = division.splits[0]
+        print(f"  {name}: {len(division.splits)} × {len(first.train):,} / {len(first.test):,}")
     total, batches = 0.0, len(experiment.dataset.labels) / experiment.config.features.batch_size
     for sources in experiment.extractor.missing().values() if jobs else ():
         seconds = batches * _seconds_per_block(experiment.extractor.blocks(sources))

@@ -13,7 +13,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from alljax.data import splits
-from alljax.data.cross_validation import divide
+from alljax.data.cross_validation import Splits, divide
 from alljax.data.dataset import Dataset, Record, check
 from alljax.data.inspection import Inspection, inspect
 from alljax.data.loader import ImageReader, cache_images
@@ -40,7 +40,7 @@ from alljax.weights import store
 class Division:
     """The folds of one split setting, and what is known of them without a model."""
 
-    folds: tuple[splits.Fold, ...]  # one per repeat and fold
+    splits: Splits
     baselines: dict[str, HeldOut]  # the predictions of each, see `baselines.fit`
     description: dict[str, Any]  # protocol and leaks, for metrics.json
 
@@ -73,7 +73,7 @@ class Experiment:
 
     def folds(self, trial: Trial) -> tuple[splits.Fold, ...]:
         """Returns the folds of a trial."""
-        return self.divisions[trial.split].folds
+        return self.divisions[trial.split].splits.folds
 
     def images(self, trial: Trial) -> ImageReader:
         """Returns the images at the size of a trial's network, decoded and in memory if they fit."""
@@ -157,7 +157,7 @@ def open_experiment(
             notes.append(splits.reassigned(dataset, subjects, config.data.subset))
     frozen = [trial for trial in trials if trial.config.train.mode == "frozen"]
     for split, of_split in {trial.split: trial.config for trial in frozen}.items():
-        inner[split] = inner_folds.divide(divisions[split].folds, dataset.labels, subjects, of_split)
+        inner[split] = inner_folds.divide(divisions[split].splits.folds, dataset.labels, subjects, of_split)
         notes.append(inner_folds.note(inner[split], config))
     for trial in frozen:
         if trial.config.classifier.name == "svm" and not all(inner[trial.split]):
@@ -240,7 +240,7 @@ def _divide(dataset: Dataset, inspection: Inspection, subjects: tuple[str, ...],
         "training_images": [len(fold.train) for fold in folds],
         "test_images": [len(fold.test) for fold in folds],
     }
-    return Division(folds, rules, {"protocol": protocol, "leaks": found.leaks})
+    return Division(found, rules, {"protocol": protocol, "leaks": found.leaks})
 
 
 def open_images(config: ConfigDict, dataset: Dataset | None = None) -> tuple[Dataset, Inspection]:

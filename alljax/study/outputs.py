@@ -30,8 +30,7 @@ def write_experiment(folder: Path, experiment: Experiment) -> None:
     """Writes images.csv, split.csv (with a column ``split`` if there are several), metrics.json of finished trials."""
     tables, dataset = [], experiment.dataset
     for name, division in experiment.divisions.items():
-        rows = splits.split_rows(division.folds, dataset.records, experiment.subjects, dataset.classes)
-        tables.append(pandas.DataFrame(rows, columns=list(splits.COLUMNS)))
+        tables.append(division.splits.to_pandas())
         if len(experiment.divisions) > 1:
             tables[-1].insert(0, "split", name)
     images = pandas.DataFrame({

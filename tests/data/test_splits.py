@@ -15,6 +15,7 @@ from sklearn.model_selection import train_test_split
 
 from alljax.config import default_config, vary
 from alljax.data import cnmc, splits, synthetic
+from alljax.data.cross_validation import Splits
 from alljax.data.dataset import Dataset, Record
 from alljax.data.protocols import LEAKY, OF_SOURCES, RANDOM
 from alljax.data.protocols import PROTOCOLS as ALL_PROTOCOLS
@@ -205,12 +206,13 @@ def test_records_lack_what_the_protocol_needs() -> None:
 
 
 def test_split_file_and_its_fingerprint() -> None:
-    records = [*IMAGES[:40], Record("ä\udcff.png", 1, "é")]
+    records = [*IMAGES[:40], Record("ä.png", 1, "é")]
     subjects = merge_subjects(records)
     folds = split("paper", records, repeats=2, validation=0.2, stratified=False)
-    table = list(splits.split_rows(folds, records, subjects, ("hem", "all")))
+    frame = Splits(dataset_of(records), "paper", subjects, folds, {}).to_pandas()
+    assert list(frame) == ["path", "subject_name", "subject", "label", "subset", "repeat", "fold"]
+    table = frame.to_numpy().tolist()
     assert len(table) == 2 * 41
-    assert splits.COLUMNS == ("path", "subject_name", "subject", "label", "subset", "repeat", "fold")
     assert all(label == ("hem", "all")[IMAGES[0].label] for path, _, _, label, *_ in table if path == IMAGES[0].path)
     lines = sorted(f"{repeat}\t{fold}\t{side}\t{path}\n" for path, _, _, _, side, repeat, fold in table)
     expected = hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
