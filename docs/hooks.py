@@ -15,6 +15,7 @@ from mkdocs.structure.files import File
 
 import alljax
 from alljax import cli, errors
+from alljax.report.explanation import DrawnExplanation
 from alljax.settings import SETTINGS, TYPE_NAMES
 
 log = logging.getLogger("mkdocs.plugins.alljax")
@@ -87,7 +88,7 @@ def api() -> Iterator[str]:
     for heading in sorted(members, key=str.lower):
         yield from _documented(members[heading], heading)
     found = [_classes(typing.get_type_hints(member).get("return")) for member in members.values()]
-    returned = set(itertools.chain.from_iterable(found)) - {*members.values()}
+    returned = {*itertools.chain(*found), DrawnExplanation} - {*members.values()}
     yield "\n## Results\n\nWhat these functions return.\n"
     for each in sorted(returned, key=lambda each: each.__name__):
         yield from _documented(each, each.__name__, level=3)

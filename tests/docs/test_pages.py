@@ -15,6 +15,7 @@ import pytest
 
 from alljax import cli
 from alljax.config import ConfigDict
+from alljax.data import cnmc
 from alljax.study import sweep
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -137,3 +138,13 @@ def test_columns_of_output_files_are_those_of_a_study(toy_study: Path) -> None:
         path = toy_study / name if (toy_study / name).is_file() else trial / name
         header = re.sub(r"(prob|log_odds)_\w+", r"\1_CLASS", path.read_text().partition("\n")[0])
         assert columns == [*dict.fromkeys(header.split(","))]
+
+
+def test_numbers_of_images_are_those_of_the_list() -> None:
+    records = cnmc.expected().values()
+    blast, normal = (sum(record.subset == "train" and record.label == label for record in records) for label in (1, 0))
+    for page in ("README.md", "docs/tutorials/paper.md"):
+        text = (ROOT / page).read_text()
+        assert f"list of all {len(records):,} files" in text
+        assert f"{blast + normal:,} training images" in text or f"has {blast + normal:,} images: {blast:,} of" in text
+    assert f"and {normal:,} of healthy ones" in text
