@@ -86,14 +86,13 @@ def audit(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
         check(dataset, source)
     dataset, inspection = inspect(dataset, "skip")
     table = tabulate(dataset, inspection)
-    subjects = splits.merge_subjects(dataset.records, inspection.pixels, dataset.known_subjects)
     unknown = dict.fromkeys(table.columns[table.isna().all()])
     protocols: list[dict[str, Any]] = []
     errors: list[str] = []
     for name in PROTOCOLS:
         changes = {"split.protocol": name} | ({} if name in RANDOM else {"split.repeats": 1})
         try:
-            division = divide(dataset, inspection, subjects, configs.vary(config, changes))
+            division = divide(dataset, inspection, configs.vary(config, changes))
         except UserError as refusal:
             protocols.append({"protocol": name, "refused": str(refusal)})
             errors += [str(refusal)] if isinstance(refusal, LeakError) else []

@@ -103,16 +103,15 @@ def make_splits(dataset: Dataset, protocol: str = "subject_kfold", seed: int = 0
          0    0    14   10             3        3        7
          0    1    10   14             5        5        9
     """
-    subsets = {record.subset for record in dataset.records}
+    subsets = {record.subset for record in check(dataset, dataset.name).records}
     fixed = {"split.protocol": protocol, "seed": seed, "data.subset": "train" if "train" in subsets else min(subsets)}
     config = load_config(**fixed, **{f"split.{name}": value for name, value in settings.items()})
-    dataset, inspection = inspect(check(dataset, dataset.name))
+    return divide(*inspect(dataset), config)
+
+
+def divide(dataset: Dataset, inspection: Inspection, config: ConfigDict) -> Splits:
+    """Returns the folds of `splits.make_folds`, and what they leak."""
     subjects = splits.merge_subjects(dataset.records, inspection.pixels, dataset.known_subjects)
-    return divide(dataset, inspection, subjects, config)
-
-
-def divide(dataset: Dataset, inspection: Inspection, subjects: tuple[str, ...], config: ConfigDict) -> Splits:
-    """Returns the folds of `splits.make_folds` with what they leak; `subjects` are from `splits.merge_subjects`."""
     folds = splits.make_folds(dataset, subjects, inspection.pixels, config)
     leaks = splits.count_leaks(folds, dataset.records, subjects, inspection.pixels)
     leaks["near"] = splits.count_leaks(folds, dataset.records, subjects, inspection.similar)["duplicate"]

@@ -152,7 +152,7 @@ def open_experiment(
     inner: dict[str, Inner] = {}
     notes: list[str] = []
     for split, of_split in {trial.split: trial.config for trial in trials}.items():
-        divisions[split] = _divide(dataset, inspection, subjects, of_split)
+        divisions[split] = _divide(dataset, inspection, of_split)
         if of_split.split.protocol == "official_folds":
             notes.append(splits.reassigned(dataset, subjects, config.data.subset))
     frozen = [trial for trial in trials if trial.config.train.mode == "frozen"]
@@ -219,16 +219,16 @@ def check_inputs(
     return dataset, skipped
 
 
-def _divide(dataset: Dataset, inspection: Inspection, subjects: tuple[str, ...], config: ConfigDict) -> Division:
+def _divide(dataset: Dataset, inspection: Inspection, config: ConfigDict) -> Division:
     """Makes the folds of a split setting; logs leaks."""
-    found = divide(dataset, inspection, subjects, config)
+    found = divide(dataset, inspection, config)
     folds = found.folds
     if found.leak:
         logging.info(found.leak)
     if selects := sweep.selects_on_test(config):
         logging.info("features.select_scope=all leaks: the selection of features is fitted to the test images, too")
     areas = inspection.areas if inspection.black else None
-    rules = baselines.fit(dataset.labels, areas, inspection.colors, subjects, folds, len(dataset.classes))
+    rules = baselines.fit(dataset.labels, areas, inspection.colors, found.subjects, folds, len(dataset.classes))
     protocol = {
         "name": config.split.protocol,
         "folds": max(fold.fold for fold in folds) + 1,

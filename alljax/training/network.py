@@ -114,8 +114,8 @@ def load_backbone(
     Args:
         name: One of the backbones that ``alljax study --settings`` lists, for example ``vgg16`` or ``dinov2_vits14``.
         weights: A weight file of torchvision, timm, Keras or alljax, or a folder of them; the name of a known source
-            (``alljax weights list``); ``random`` for initial weights; by default any known source on
-            this machine, or else the download of the backbone's first one.
+            (``alljax weights list``); ``random`` for initial weights; by default any known source on this machine, or
+            else the download of the backbone's first one.
         stage: The stage whose activations are the features; by default the last one.
         pool: ``average``, ``max``, ``flatten``, ``cls`` or ``cls_mean``; by default the backbone's own.
         image_size: Height and width in pixels to which images are resized; by default that of the weights.
@@ -130,15 +130,9 @@ def load_backbone(
     """
     path = Path(weights)
     known = weights in (store.RANDOM.name, *store.sources()) or not (path.exists() or path.suffix in store.SUFFIXES)
-    settings = {
-        "model.backbone": name,
-        "model.stage": stage,
-        "model.pool": pool,
-        "preprocessing.image_size": image_size,
-    }
-    settings |= {"weights.name" if known else "weights.path": str(weights), "seed": seed}
-    (network,) = open_networks([configs.load_config(**settings)])
-    return network
+    settings = {"model.backbone": name, "model.stage": stage, "model.pool": pool, "seed": seed}
+    settings |= {"preprocessing.image_size": image_size, "weights.name" if known else "weights.path": str(weights)}
+    return open_networks([configs.load_config(**settings)])[0]
 
 
 def open_networks(configs: Iterable[ConfigDict]) -> list[Network]:

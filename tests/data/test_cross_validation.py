@@ -1,5 +1,6 @@
 """`make_splits`: the folds of a study, as a table and as a cross-validator of scikit-learn; `open_dataset`."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -66,5 +67,7 @@ def test_bad_input():
         alljax.make_splits(dataset, "kfold")
     with pytest.raises(ConfigError, match="split.folds='5' has the wrong type"):
         alljax.make_splits(dataset, folds="5")
+    with pytest.raises(DataError, match="no labeled images found"):
+        alljax.make_splits(dataclasses.replace(dataset, records=()))
     with pytest.raises(DataError, match="no labeled images found"):
         alljax.make_splits(as_dataset(np.zeros((3, 8, 8, 3), np.uint8)))
