@@ -128,7 +128,11 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "images": {"help": "images, folders, zips, CSVs or .npz", "nargs": "+", "type": _path, "metavar": "IMAGE|SOURCE"},
     "--robustness": {"help": "also measure it: classify images that are rotated, blurred, ...", "action": "store_true"},
     "--images:most": {"help": "at most, for robustness; default: 200", "type": int, "default": 200, "metavar": "N"},
-    "--format": {"help": "default: %(default)s", "choices": ["safetensors"], "default": "safetensors"},
+    "--format": {
+        "help": "default: the suffix of --out; for deployment only: JAX reads a stablehlo file for six months",
+        "choices": ["onnx", "stablehlo", "safetensors"],
+        "default": "",
+    },
     "--verify": {"help": "compare all files of the study with their checksums", "action": "store_true"},
     "--metric": {"help": "default: ranks the models", "choices": ["auc", "macro_recall"], "default": ""},
     "--difference": {"help": "difference of the metric; default: %(default)s", "type": fraction, "default": 0.05},

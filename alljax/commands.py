@@ -118,14 +118,17 @@ def explain(options: Options) -> int:
     return _exit_code(found.dataset.notes)
 
 
-@_verb("export", "--workdir --trial --weights --format --out:file", "--workdir=runs/cnmc --out=network.safetensors")
+@_verb("export", "--workdir --trial --weights --format --out:file", "--workdir=runs/cnmc --out=network.onnx")
 def export(options: Options) -> None:
-    """Write backbone and head of a trial, those of its first fold and seed, as a weight file."""
+    """Write a trial for other programs: a function from images to probabilities, or backbone and head as weights."""
     from alljax.study import ensemble, exports
 
+    kind = options.format or options.out.suffix.removeprefix(".")
+    if kind not in exports.FORMATS:
+        raise ConfigError(f"{options.out}: give --format={'|'.join(exports.FORMATS)}, or --out such a suffix")
     opened = ensemble.open_ensemble(options.workdir, options.trial, options.weights)
-    files.write_bytes(options.out, exports.serialize(opened))
-    print(f"{options.out}: {opened.trial}, backbone and head of the first fold and seed")
+    files.write_bytes(options.out, exports.FORMATS[kind](opened))
+    print(f"{options.out}: {opened.trial}, {options.out.stat().st_size / 1e6:,.0f} MB")
 
 
 @_verb("report", "--workdir shards --verify", "--workdir=runs/quickstart")

@@ -20,6 +20,9 @@ Pixels = NDArray[np.uint8]
 READING_VERSION = 1
 """Increased by every change of decoding or resizing that changes pixels: features of other versions are not used."""
 
+PRECISION = 22
+"""Bits after the point of the weights with which Pillow resizes images of 8 bits."""
+
 FIX = "; replace or remove it"
 
 # Magic, offset of the pixels, size of the header, width, height, planes, bits per pixel, compression.
@@ -167,6 +170,23 @@ def _samples(length: int, size: int) -> tuple[NDArray[np.intp], NDArray[np.float
     centers = ((np.arange(size) + 0.5) * length / size - 0.5).clip(0, length - 1)
     positions = np.floor(centers).astype(np.intp) + np.arange(2)[:, None]
     return positions.clip(max=length - 1), (1 - np.abs(centers - positions)).astype(np.float32)
+
+
+def resize_weights(
+    length: int, size: int, interpolation: str, antialias: bool
+) -> tuple[NDArray[np.intp], NDArray[np.int32] | NDArray[np.float32]]:
+    """Returns the K input pixels of each output pixel along an axis, (K, size), and their weights, as in `resize`.
+
+    Pillow's are int32, in units of 2 ** -PRECISION: it rounds the sums along rows, then those along columns.
+    """
+    if not antialias and interpolation == "bilinear":
+        return _samples(length, size)
+    units = Image.fromarray(np.eye(length, dtype=np.int32) << PRECISION)  # 32 bits, whose sums are rounded alike
+    matrix = np.asarray(units.resize((size, length), Image.Resampling[interpolation.upper()]))
+    first, last = (matrix != 0).argmax(0), length - (matrix[::-1] != 0).argmax(0)
+    count = int((last - first).max())
+    places = np.minimum(first, length - count) + np.arange(count)[:, None]
+    return places, np.take_along_axis(matrix, places, axis=0)
 
 
 def _extent(values: NDArray[np.uint8]) -> slice:

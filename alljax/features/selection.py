@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -13,10 +14,10 @@ from alljax.features import salp_swarm
 BLOCK = 1024
 """Features whose correlations with others are computed at once."""
 
-OPERATIONS: dict[str, Callable[..., np.ndarray]] = {
+OPERATIONS: dict[str, Callable[..., Any]] = {
     "columns": lambda features, columns: features[:, columns],
-    "mean": np.subtract,
-    "scale": np.divide,
+    "mean": lambda features, mean: features - mean[None],
+    "scale": lambda features, scale: features / scale[None],
     "components": lambda features, components: features @ components.T,
 }
 
@@ -29,9 +30,13 @@ class Selection:
 
     def transform(self, features: np.ndarray) -> np.ndarray:
         """Returns float32 (m, d) from features (m, D)."""
+        return np.asarray(self.apply(features), np.float32)
+
+    def apply(self, features: Any) -> Any:
+        """Returns what `transform` does, of an array of NumPy or JAX."""
         for name in sorted(self.arrays):
             features = OPERATIONS[name.rpartition(".")[2]](features, self.arrays[name])
-        return np.asarray(features, np.float32)
+        return features
 
 
 def fit(

@@ -79,15 +79,19 @@ class Layout:
 
     def shape_of(self, ours: Shape) -> Shape:
         """Returns the shape in such a file of a variable of shape `ours`."""
-        if self.format != "pytorch" or len(ours) not in (2, 4):
-            return ours
-        return (ours[-1], ours[-2], *ours[:-2])
+        return self.from_flax(np.broadcast_to(np.float32(), ours)).shape
 
     def to_flax(self, array: np.ndarray) -> np.ndarray:
         """Returns an array of such a file with our order of axes, a view."""
         if self.format != "pytorch" or array.ndim not in (2, 4):
             return array
         return array.transpose(*range(2, array.ndim), 1, 0)
+
+    def from_flax(self, array: np.ndarray) -> np.ndarray:
+        """Returns an array with the order of axes of such a file, a view."""
+        if self.format != "pytorch" or array.ndim not in (2, 4):
+            return array
+        return array.transpose(array.ndim - 1, array.ndim - 2, *range(array.ndim - 2))
 
 
 class StagedNetwork(nn.Module):

@@ -3,6 +3,7 @@
 Flax's ``padding="SAME"`` pads unevenly for a stride of 2, as TensorFlow does: wrong for VGG and ResNet weights.
 """
 
+import contextvars
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from alljax.models import fast_cpu
 
 PREPARED = "prepared"
 """Flax collection of what is computed once from variables that do not change, see `StagedNetwork.prepare`."""
+
+PORTABLE = contextvars.ContextVar("PORTABLE", default=False)
+"""Whether networks are traced for files that other programs run: without the implementations for CPUs."""
 
 Padding = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right)) in pixels
 
@@ -40,6 +44,14 @@ class Variant:
 PYTORCH = Variant(0.9, 1e-5)
 KERAS = Variant(0.99, 1.001e-5, use_bias=True)
 TENSORFLOW = Variant(0.99, 1e-3, same=True)
+
+
+def by_platform(*operands: jax.Array, cpu: Callable[..., jax.Array], default: Callable[..., jax.Array]) -> jax.Array:
+    """Computes `cpu` of the operands on a CPU, otherwise, or if `PORTABLE`, `default`."""
+    if PORTABLE.get():
+        return default(*operands)
+    result: jax.Array = lax.platform_dependent(*operands, cpu=cpu, default=default)
+    return result
 
 
 def shifted_sum(images: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
@@ -102,7 +114,7 @@ class Conv(nn.Module):
         if self.has_variable(PREPARED, "kernel"):
             outputs: jax.Array = fast_cpu.winograd(images, self.get_variable(PREPARED, "kernel"))
         elif self.depthwise or product or winograd:
-            outputs = lax.platform_dependent(images, kernel, cpu=on_cpu, default=library)
+            outputs = by_platform(images, kernel, cpu=on_cpu, default=library)
         else:
             outputs = library(images, kernel)
         if self.use_bias:
@@ -115,7 +127,10 @@ def max_pool(images: jax.Array, size: int, stride: int, padding: int) -> jax.Arr
     """Maximum of each window of (B, H, W, C), padded with −∞; on a CPU of strided slices, which XLA vectorizes."""
 
     def library(images: jax.Array) -> jax.Array:
-        pooled: jax.Array = nn.max_pool(images, (size, size), (stride, stride), ((padding, padding),) * 2)
+        # Keywords: jax2onnx replaces this function while it traces.
+        pooled: jax.Array = nn.max_pool(
+            images, window_shape=(size, size), strides=(stride, stride), padding=((padding, padding),) * 2
+        )
         return pooled
 
     def on_cpu(images: jax.Array) -> jax.Array:
@@ -127,7 +142,7 @@ def max_pool(images: jax.Array, size: int, stride: int, padding: int) -> jax.Arr
             images = lax.optimization_barrier(functools.reduce(jnp.maximum, slices))
         return images
 
-    return lax.platform_dependent(images, cpu=on_cpu, default=library)
+    return by_platform(images, cpu=on_cpu, default=library)
 
 
 @dataclass(frozen=True)
@@ -147,7 +162,7 @@ def pixel_sum(pixels: jax.Array) -> jax.Array:
         rows = pixels.reshape(-1, pixels.shape[-1])
         return (jnp.ones((1, len(rows)), pixels.dtype) @ rows)[0]
 
-    total: jax.Array = lax.platform_dependent(pixels, cpu=on_cpu, default=lambda pixels: pixels.sum((0, 1, 2)))
+    total: jax.Array = by_platform(pixels, cpu=on_cpu, default=lambda pixels: pixels.sum((0, 1, 2)))
     return total
 
 

@@ -1,8 +1,9 @@
-"""Trained networks as weight files, for `alljax export` and for work folders as ``weights.path``."""
+"""Trained trials as files, for `alljax export` and for work folders as ``weights.path``."""
 
 import functools
 import hashlib
 import json
+import logging
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,37 +18,103 @@ from alljax import config as configs
 from alljax import files
 from alljax.errors import ConfigError, WeightsError
 from alljax.study.ensemble import Ensemble, open_ensemble
-from alljax.weights import store
+from alljax.study.functions import check, make_function
+from alljax.weights import conversion, store
+from alljax.weights.store import Source
+
+LARGEST = 2e9
+"""Bytes of parameters in a file of ONNX or StableHLO, whose formats have offsets of 31 bits."""
+
+
+def to_onnx(opened: Ensemble) -> bytes:
+    """Returns an ONNX model from ``images`` to ``probabilities``, see `make_function`, of any number of images.
+
+    Its metadata have JSON under ``alljax``, that of `_describe`.
+    """
+    function, images = make_function(opened), _images(opened, "N")
+    try:
+        import jax2onnx
+        from onnx import helper
+    except ImportError as error:
+        raise ConfigError(f"ONNX files need other packages ({error}): pip install 'alljax[onnx]'") from error
+    logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it warns about every intermediate value without a type
+    names = {"input_names": ["images"], "output_names": ["probabilities"]}
+    try:
+        model = jax2onnx.to_onnx(function, [images], return_mode="proto", **names)
+    except (NotImplementedError, TypeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"{opened.trial}: jax2onnx cannot convert it ({reason}); use --format=stablehlo") from error
+    helper.set_model_props(model, {"alljax": json.dumps(_describe(opened))})
+    return bytes(model.SerializeToString())
+
+
+def to_stablehlo(opened: Ensemble) -> bytes:
+    """Returns `make_function` as `jax.export` serializes it, for any number of images on CPU, GPU and TPU."""
+    function, (count,) = jax.jit(make_function(opened)), jax.export.symbolic_shape("N")
+    exported = jax.export.export(function, platforms=("cpu", "cuda", "tpu"))(_images(opened, count))
+    return bytes(exported.serialize())
+
+
+def _images(opened: Ensemble, count: Any) -> jax.ShapeDtypeStruct:
+    """Returns images of the size of the study's; `ConfigError` if the parameters do not fit into a file."""
+    leaves = {id(leaf): leaf.nbytes for member in opened.members for leaf in jax.tree.leaves((member[0], member[2]))}
+    if (size := sum(leaves.values())) > LARGEST:
+        check(opened, f"it has {size / 1e9:.1f} GB of parameters, and such a file holds {LARGEST / 1e9:g} GB")
+    width, height = opened.study.metrics["dataset"]["image_size"]
+    return jax.ShapeDtypeStruct((count, height, width, 3), np.uint8)
+
+
+def _describe(opened: Ensemble) -> dict[str, Any]:
+    """Returns ``version``, ``classes``, ``stage`` and ``pool`` of the features, and ``preprocessing`` of images."""
+    network: Any = opened.network
+    about = {"version": opened.study.environment["alljax"], "classes": opened.study.classes}
+    return about | {"stage": network.stage, "pool": network.pool, "preprocessing": asdict(network.preprocessing)}
 
 
 def serialize(opened: Ensemble, tuned_only: bool = False) -> bytes:
     """Returns a .safetensors of a trial's backbone and head, those of its first fold and seed; equal for equal trials.
 
-    With `tuned_only` a backbone with the original weights is a `WeightsError`.  Names are ``params/…``,
-    ``batch_stats/…``, ``head/…``.  The header has JSON under ``alljax``: ``version``, ``classes``, ``stage`` and
-    ``pool`` of the features, ``preprocessing`` of images, and ``source``, a `Source`.
+    With `tuned_only` a backbone with the original weights is a `WeightsError`.  Names and axes are those of the
+    backbone's PyTorch files, and of `torch.nn.Linear` in the head (``head.dense.weight``); where there is no such
+    layout, ``params/…``, ``batch_stats/…``, ``head/…``.  The header has JSON under ``alljax``, that of `_describe` and
+    ``source``, a `Source`.
     """
-    network, data = opened.network, opened.study.metrics["dataset"]
-    member = opened.members[0] if opened.members and opened.sources == (network,) else None
-    if not network or not member or member.heads is None or member.selection:
-        raise ConfigError(f"{opened.trial} is no backbone with a head, which can be exported; choose another --trial")
-    head: Any = jax.tree.map(lambda leaf: leaf[0], member.heads)
-    tree = {**network.variables, "head": head}
-    arrays = flatten_dict(tree, sep="/") | flatten_dict(member.backbone, sep="/")  # later stages are not in the trial
-    scaling, source = asdict(network.preprocessing), network.weights.source or store.UNKNOWN
+    selected = ",".join(opened.config.features.select)
+    check(opened, f"features.select={selected} is between backbone and head" if selected else "")
+    network: Any = opened.network
+    member, source = opened.members[0], network.weights.source or store.UNKNOWN
     source = replace(source, backbone=network.backbone.name, layout=network.layout)
     if not jax.tree.all(jax.tree.map(np.array_equal, member.backbone["params"], network.used("params"))):
-        sources = data["source"].split(", ")
-        trained_on = [*(Path(name).name.lower() for name in sources), *({data["name"]} & {"cnmc"})]
-        name = f"{source.name}, fine-tuned on {trained_on[-1]} in {opened.study.folder.resolve().name}"
-        expected = {key: scaling[key] for key in ("name", "image_size", "interpolation", "antialias")}
-        source = replace(source, name=name, trained_on=trained_on, preprocessing=expected)
+        source = _fine_tuned(opened, source)
     elif tuned_only:
         raise WeightsError(f"{opened.study.folder}: {opened.trial}, its best trial, has no fine-tuned backbone")
-    about = {"version": opened.study.environment["alljax"], "classes": opened.study.classes, "source": asdict(source)}
-    about |= {"stage": network.stage, "pool": network.pool, "preprocessing": scaling}
-    metadata = {"alljax": json.dumps(about)}  # one entry, since several have no defined order
-    return safetensors.numpy.save({path: np.asarray(leaf) for path, leaf in arrays.items()}, metadata)
+    layouts = network.backbone.layouts
+    candidates = layouts[network.layout], *layouts.values(), conversion.ALLJAX
+    layout = next((one for one in candidates if one.format == "pytorch"), conversion.ALLJAX)
+    # Stages after that of the features are not in the trial.
+    tree = flatten_dict(network.variables, sep="/") | flatten_dict(member.backbone, sep="/")
+    arrays = {layout.name_of(path): leaf for path, leaf in tree.items()}
+    for path, leaves in flatten_dict(member.heads, sep="/").items():
+        name = layout.name_of(f"params/head/{path}").replace("/", ".") if layout.rules else f"head/{path}"
+        arrays[name] = leaves[0]
+    # One entry, since several have no defined order.
+    metadata = {"alljax": json.dumps(_describe(opened) | {"source": asdict(source)})}
+    ordered = {name: np.ascontiguousarray(layout.from_flax(np.asarray(leaf))) for name, leaf in arrays.items()}
+    return safetensors.numpy.save(ordered, metadata)
+
+
+def _fine_tuned(opened: Ensemble, source: Source) -> Source:
+    """Returns the origin of a fine-tuned backbone, with the data sets that it saw, from that of its first weights."""
+    network: Any = opened.network
+    data, scaling = opened.study.metrics["dataset"], asdict(network.preprocessing)
+    trained_on = [*(Path(name).name.lower() for name in data["source"].split(", ")), *({data["name"]} & {"cnmc"})]
+    name = f"{source.name}, fine-tuned on {trained_on[-1]} in {opened.study.folder.resolve().name}"
+    expected = {key: scaling[key] for key in ("name", "image_size", "interpolation", "antialias")}
+    return replace(source, name=name, trained_on=trained_on, preprocessing=expected)
+
+
+FORMATS = {"onnx": to_onnx, "stablehlo": to_stablehlo, "safetensors": serialize}
+"""What `alljax export` writes, by suffix."""
 
 
 def with_weight_file(config: ConfigDict) -> ConfigDict:
