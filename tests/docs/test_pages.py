@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -78,7 +79,10 @@ def test_command_is_valid(page: str, words: list[str], monkeypatch: pytest.Monke
     elif program == "make":
         targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert {word for word in words[1:] if "=" not in word} <= {*targets}
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for place, word in enumerate(words):
+        named = re.match(r"(?:alljax|\.)\[([^]]+)\]", word)
+        assert not named or {*named[1].split(",")} <= {*extras}, f"{page}: {word}"
         if re.match("(launch|tests)/", word):
             assert (ROOT / word).is_file(), f"{page}: {word}"
         if word.startswith("launch/") and any(later.startswith("--config=") for later in words[place:]):
