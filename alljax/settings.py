@@ -196,7 +196,7 @@ SETTINGS: dict[str, Setting] = {
     "evaluation.resamples": Setting(2000, "bootstrap resamples for comparing several models", minimum=100, maximum=1e6),
     "evaluation.inner_folds": Setting(3, "frozen: folds of training subjects; below 2: no thresholds", maximum=100),
     "evaluation.subgroups": Setting((), "columns of a CSV source by whose values results are divided, too"),
-    "evaluation.metrics": Setting((), "further metrics: package.module:function of labels (N,), probabilities (N, C)"),
+    "evaluation.metrics": Setting((), "more metrics: package.module:function of labels and probabilities (N, C)"),
     "evaluation.level": Setting(0.95, "confidence level of intervals", minimum=0.5, below=1),
     "report.images": Setting(True, "show misclassified images"),
     "report.subjects": _choice("names of subjects and files, or hashes of them, for sharing", "names", "hashed"),

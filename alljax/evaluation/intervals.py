@@ -112,11 +112,12 @@ class Jackknife:
 
     def _external(self, name: str, labels: np.ndarray, probabilities: np.ndarray, unit: np.ndarray) -> np.ndarray:
         """Returns a metric from outside the package, as `values`: it is called once, then once without each unit."""
-        found = [metrics.external(name, labels, probabilities)]
+        images, found = np.bincount(labels), [metrics.external(name, labels, probabilities)]
         for number in range(len(self.units)):
             kept = unit != number
-            complete = len(np.unique(labels[kept])) == len(np.unique(labels))
-            found.append(metrics.external(name, labels[kept], probabilities[kept]) if complete else np.nan)
+            scale = ratio(images, np.bincount(labels[kept], minlength=len(images)), np.nan)[labels]  # as in `sums`
+            weighted = labels[kept], probabilities[kept], scale[kept]
+            found.append(metrics.external(name, *weighted) if np.isfinite(scale).all() else np.nan)
         return np.array(found)
 
     def sums(self, test: HeldOut, values: np.ndarray) -> np.ndarray:

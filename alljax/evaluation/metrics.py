@@ -1,5 +1,6 @@
 """Metrics of the predictions of one head: of all images, and without those of each unit."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -91,10 +92,12 @@ def areas(
     return found
 
 
-def external(reference: str, labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Returns a metric of ``evaluation.metrics`` from int (N,) and float64 (N, C)."""
+def external(reference: str, labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | float = 1) -> float:
+    """Returns a metric of ``evaluation.metrics``; `weights` are for one that has the parameter ``sample_weight``."""
     with extensions.loaded("evaluation.metrics", reference) as function:
-        return float(function(labels, probabilities))
+        weighted = "sample_weight" in inspect.signature(function).parameters
+        more = {"sample_weight": weights * np.ones(len(labels))} if weighted else {}
+        return float(function(labels, probabilities, **more))
 
 
 def limits(name: str) -> tuple[float, float] | None:

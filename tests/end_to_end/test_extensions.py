@@ -63,7 +63,12 @@ def test_study_and_its_use_with_an_installed_package(
     here: Path, run: Run, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = "--config.model.backbone=mycells.nets:Tiny", "--config.data.source=mycells.data:cells"
-    words += "--config.model.label=tiny", "--config.evaluation.metrics=mycells.metrics:specificity,mycells.metrics:f2"
+    words += (
+        "--config.model.label=tiny",
+        "--config.evaluation.metrics=mycells.metrics:specificity,mycells.metrics:f2,own:hits",
+    )
+    function = "def hits(labels, p, sample_weight): return np.average(p.argmax(1) == labels, weights=sample_weight)"
+    Path("own.py").write_text(f"import numpy as np\n{function}\nhits.limits = 0, 1")
     code, out, err = run("study", *SMALL, "--workdir=w", *words)
     assert code == 0, err
     assert "tiny-weights=random" in out
@@ -74,6 +79,7 @@ def test_study_and_its_use_with_an_installed_package(
         specificity, interval = found["mycells.metrics:specificity"], found["intervals"]["mycells.metrics:specificity"]
         assert specificity == pytest.approx(found["per_class"][0]["recall"])
         assert interval == pytest.approx(found["intervals"]["recall_0"])
+        assert found["intervals"]["own:hits"] == pytest.approx(found["intervals"]["accuracy"])
     assert results[0]["intervals"]["mycells.metrics:f2"]
     shown = format_value("", results[0]["mycells.metrics:f2"])
     assert re.search(rf"specificity +f2 .*{shown} \[", out, re.DOTALL)
@@ -116,7 +122,7 @@ BROKEN = [
     ("model.backbone", NETS.format(**GOOD | {"width": 8}), "stage 'a' gives float32 (2, 224, 224, 16) for images"),
     ("model.backbone", NETS.format(**GOOD | {"dtype": "bfloat16"}), "stage 'a' gives bfloat16 (2, 224, 224, 16)"),
     ("model.backbone", NETS.format(**GOOD | {"stage": "b"}), 'object has no attribute "b"'),
-    ("evaluation.metrics", "it = 3", "'int' object is not callable"),
+    ("evaluation.metrics", "it = 3", "TypeError: 3 is not a callable object"),
     ("evaluation.metrics", "def it(a, b): return a + None", "TypeError: unsupported operand"),
     ("evaluation.metrics", "def it(a, b): return 'high'", "ValueError: could not convert string to float"),
     ("evaluation.metrics", "def it(a, b): return float('nan')", "gives nan for random predictions; it needs a finite"),
