@@ -135,8 +135,7 @@ def run_study(
         DataError, WeightsError: Images or weights that are missing or damaged.
         WorkdirError: A folder that holds another study.
 
-    >>> small = {"data__synthetic__images": 24, "data__synthetic__image_size": 64, "preprocessing__image_size": 64}
-    >>> config = alljax.load_config(weights__name="random", train__epochs=1, **small)
+    >>> config = alljax.load_config(data__synthetic__images=24, split__folds=2, train__epochs=1)
     >>> study = alljax.run_study(config, "runs/small")
     >>> study.model(np.zeros((2, 100, 80, 3), np.uint8)).shape
     (2, 2)
@@ -174,8 +173,7 @@ def load_study(workdir: str | Path, trial: str = "", weights: str | Path = "") -
     Raises:
         WorkdirError: No study of this version of alljax, a damaged file, or a trial that it does not have.
 
-    >>> small = {"data__synthetic__images": 24, "data__synthetic__image_size": 64, "preprocessing__image_size": 64}
-    >>> config = alljax.load_config(weights__name="random", train__epochs=1, **small)
+    >>> config = alljax.load_config(data__synthetic__images=24, split__folds=2, train__epochs=1)
     >>> study = alljax.run_study(config, "runs/small")
     >>> [*alljax.load_study("runs/small").predictions]
     ['path', 'subject', 'label', 'predicted', 'prob_hem', 'prob_all', 'subset', 'repeat', 'fold', 'seed']

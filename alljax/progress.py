@@ -1,7 +1,6 @@
 """Progress bars and messages on standard error."""
 
 import contextlib
-import importlib.util
 import logging as stdlib_logging
 import os
 import sys
@@ -74,8 +73,8 @@ def bar(description: str, total: int, unit: str, stops: bool = True) -> Iterator
         TimeRemainingColumn(elapsed_when_finished=True),
         TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True)),
     )
-    widgets = None if importlib.util.find_spec("ipywidgets") else False  # which bars in a notebook need
-    console = Console(file=sys.stderr, width=None if sys.stderr.isatty() else 160, force_jupyter=widgets)
+    width = None if sys.stderr.isatty() else 160
+    console = Console(file=sys.stderr, width=width, force_jupyter=False)  # else notebooks would need ipywidgets
     with Progress(*columns, console=console, disable=hidden or total == 0) as display:
         task = display.add_task(description, total=total, rate="", note="")
 

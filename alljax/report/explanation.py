@@ -1,7 +1,7 @@
 """What `explain` finds as a figure, and as files: a picture per image, summaries, tables and findings."""
 
+import io
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 
 import matplotlib.figure
@@ -23,7 +23,8 @@ class DrawnExplanation(Explanation):
 
     def figure(self) -> matplotlib.figure.Figure:
         """Returns a figure with a row per image, at most `SHOWN`: the image, then each map on it."""
-        return self._drawn[0]
+        shown = self.images[:SHOWN]
+        return _draw_maps([[image] for image in shown], [self._title(image) for image in shown])[0]
 
     def save(self, folder: str | Path) -> None:
         """Writes a picture per image, summaries, tables and findings into a new folder, as ``alljax explain`` does."""
@@ -43,18 +44,13 @@ class DrawnExplanation(Explanation):
             workdir.write_csv(out / f"{name}.csv", table)
         files.write_text(out / "findings.txt", f"{self}\n")
 
-    @cached_property
-    def _drawn(self) -> tuple[matplotlib.figure.Figure, bytes]:
-        shown = self.images[:SHOWN]
-        return _draw_maps([[image] for image in shown], [self._title(image) for image in shown])
-
     def _title(self, image: ExplainedImage) -> str:
-        return (
-            f"{image.path[-100:]}\n{self.class_names[image.label]}, probability {image.probabilities[image.label]:.3f}"
-        )
+        name, probability = self.class_names[image.label], image.probabilities[image.label]
+        return f"{image.path[-100:]}\n{name}, probability {probability:.3f}"
 
     def _repr_png_(self) -> bytes:
-        return self._drawn[1]
+        self.figure().savefig(png := io.BytesIO(), format="png", dpi=100)
+        return png.getvalue()
 
     def __repr__(self) -> str:
         return "\n".join(map(printable, self.findings))

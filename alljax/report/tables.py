@@ -134,7 +134,8 @@ def terminal_width() -> int:
 
 def print_table(table: Table, columns: int | None = None, file: IO[str] | None = None) -> None:
     """Prints a table, if wanted only its first columns, and its notes, by default to standard output."""
-    console = Console(width=terminal_width(), file=file, force_jupyter=False)  # in a notebook, too, text is text
+    plain = None if file is None else False  # notebooks, which force colors, too
+    console = Console(width=terminal_width(), file=file, force_terminal=plain, force_jupyter=False)
     shown = rich.table.Table(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading, numeric in [*zip(table.columns, table.numeric, strict=True)][:columns]:
         shown.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
@@ -176,7 +177,7 @@ def to_latex(table: Table) -> str:
     if len(table.columns) > 7:
         begin, end = r"\begin{landscape}\scriptsize", r"\end{landscape}"
     head = [heading.translate(LATEX).replace("{", "{{").replace("}", "}}") for heading in table.columns]  # formats
-    text = pandas.DataFrame([map(_latex_value, row) for row in table.all_rows]).to_latex(
+    text = pandas.DataFrame([map(_latex_value, row) for row in table.all_rows], columns=table.columns).to_latex(
         header=head, index=False, escape=False, longtable=True, caption=table.title.translate(LATEX),
         label=f"tab:{table.name}", column_format=_latex_columns(table),
     )  # fmt: skip

@@ -113,34 +113,28 @@ def _chunks(
 ) -> Iterator[pandas.DataFrame]:
     """Yields the rows for `CHUNK` images at a time, from number `start`."""
     trained = {pixels for model in models for pixels in model.study.training_images["pixels"]}
-    for place in range(start, len(source.records), CHUNK):
-        yield _predict(models, trained, replace(source, records=source.records[place : place + CHUNK]), update)
-
-
-def _predict(
-    models: Sequence[Ensemble], trained: set[str], chunk: Dataset, update: progress.Update
-) -> pandas.DataFrame:
-    """Returns the rows for a few images."""
-    found, errors = inspection.map_images(chunk, inspection.properties, "")
-    update(len(errors) * len(models))
-    warnings = {path: f"{UNREADABLE}{' '.join(reason.split())}" for path, reason in errors.items()}
-    warnings |= {path: "; ".join(_warnings(models, trained, of_image)) for path, of_image in found.items()}
-    readable = np.array([record.path in found for record in chunk.records])
-    classes, number = np.array(chunk.classes), len(chunk.classes)
-    values = np.full((len(readable), 2 * number + 2), np.nan)
-    if found:
-        opened = replace(chunk, records=tuple(record for record in chunk.records if record.path in found))
-        values[readable] = np.mean([_scores(model, opened, update) for model in models], axis=0)
-    table = pandas.DataFrame({"path": [record.path for record in chunk.records]})
-    table["subject"] = [record.subject for record in chunk.records]
-    table["predicted"] = np.where(readable, classes[values[:, :number].argmax(1)], "")
+    classes, number = np.array(source.classes), len(source.classes)
     names = [f"{kind}_{name}" for kind in ("prob", "calibrated") for name in classes]
-    table[[*names, "distance", "distance_quantile"]] = values
-    for point in models[0].result["operating_points"] if len(models) == 1 else ():
-        decided = classes[(values[:, 1] >= point["threshold"]).astype(int)]
-        table[f"{point['target']}_{point['value']:g}"] = np.where(readable, decided, "")
-    table["warnings"] = table["path"].map(warnings)
-    return table
+    for place in range(start, len(source.records), CHUNK):
+        chunk = replace(source, records=source.records[place : place + CHUNK])
+        found, errors = inspection.map_images(chunk, inspection.properties, "")
+        update(len(errors) * len(models))
+        warnings = {path: f"{UNREADABLE}{' '.join(reason.split())}" for path, reason in errors.items()}
+        warnings |= {path: "; ".join(_warnings(models, trained, of_image)) for path, of_image in found.items()}
+        readable = np.array([record.path in found for record in chunk.records])
+        values = np.full((len(readable), 2 * number + 2), np.nan)
+        if found:
+            opened = replace(chunk, records=tuple(record for record in chunk.records if record.path in found))
+            values[readable] = np.mean([_scores(model, opened, update) for model in models], axis=0)
+        table = pandas.DataFrame({"path": [record.path for record in chunk.records]})
+        table["subject"] = [record.subject for record in chunk.records]
+        table["predicted"] = np.where(readable, classes[values[:, :number].argmax(1)], "")
+        table[[*names, "distance", "distance_quantile"]] = values
+        for point in models[0].result["operating_points"] if len(models) == 1 else ():
+            decided = classes[(values[:, 1] >= point["threshold"]).astype(int)]
+            table[f"{point['target']}_{point['value']:g}"] = np.where(readable, decided, "")
+        table["warnings"] = table["path"].map(warnings)
+        yield table
 
 
 def _scores(model: Ensemble, dataset: Dataset, update: progress.Update) -> np.ndarray:

@@ -51,6 +51,13 @@ def test_latex_is_escaped() -> None:
     assert not any(line.lstrip().startswith(("[", "*")) for line in text.splitlines())
 
 
+def test_table_without_rows() -> None:
+    """As that of the misclassified images of a perfect model."""
+    empty = Table("none", "Nothing", ("model", "AUC"), ())
+    assert "model & AUC" in tables.to_latex(empty)
+    assert "<th>AUC</th>" in tables.to_html(empty)
+
+
 @pytest.mark.system
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex on this machine")
 def test_latex_compiles(tmp_path: Path) -> None:
