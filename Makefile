@@ -1,10 +1,10 @@
-# make demo   make test   make test-all   make test-matrix   make lint   make docs   make bench
+# make demo   make test   make test-all   make test-matrix   make lint   make docs   make bench   make reproduce SOURCE=…
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all test-matrix docs bench lint format clean
+.PHONY: demo test test-all test-matrix docs bench reproduce lint format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/alljax study --config=configs/quickstart.py --workdir=runs/quickstart
@@ -32,6 +32,15 @@ docs: $(VENV)/.docs
 # Beside PyTorch, ONNX Runtime and Keras: docs/explanation/performance.md. BENCH_ARGUMENTS="--parts=features --quick"
 bench: $(VENV)/.dev
 	$(BIN)/python tests/benchmarks/bench.py $(BENCH_ARGUMENTS)
+
+# The paper on the complete C-NMC, also with subjects held out, and a summary to be pasted into an issue.
+# VARIANT=small,both needs no download; ARGUMENTS=--config.data.allow_partial=true accepts a copy without some files.
+VARIANT ?= both
+WORKDIR ?= runs/reproduce
+reproduce: $(VENV)/.demo
+	$(if $(SOURCE),,$(error give the images: make reproduce SOURCE=C-NMC_Leukemia.zip))
+	$(BIN)/alljax study --config=configs/paper.py:$(VARIANT) --workdir="$(WORKDIR)" --config.data.source="$(SOURCE)" $(ARGUMENTS)
+	cat "$(WORKDIR)/summary.md"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

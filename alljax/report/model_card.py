@@ -32,10 +32,20 @@ def model_card(study: Study, sections: Sequence[Section]) -> str:
     parts = [*HEAD, "## Limitations found", "\n".join(limits)]
     parts += ["## What the numbers support", *findings.findings(study)]
     for section in sections:
-        tables = [_table(part) for part in section.parts if isinstance(part, Table)]
-        if tables or not section.parts:
-            parts += [f"## {section.title}", *section.paragraphs, *tables]
+        if not section.parts or any(isinstance(part, Table) for part in section.parts):
+            parts += _section(section)
     return "\n\n".join([*parts, *OPEN]) + "\n"
+
+
+def summary(study: Study, section: Section) -> str:
+    """Returns a section and, below it, limitations and findings: short enough to be pasted into an issue."""
+    lines = [f"- {line}" for line in (*findings.warnings(study), *findings.findings(study))]
+    return "\n\n".join([*_section(section), "\n".join(lines)]) + "\n"
+
+
+def _section(section: Section) -> list[str]:
+    tables = [_table(part) for part in section.parts if isinstance(part, Table)]
+    return [f"## {section.title}", *section.paragraphs, *tables]
 
 
 def _table(table: Table) -> str:

@@ -23,7 +23,8 @@ def write_report(
 ) -> Path:
     """Writes ``report.html``, ``model_card.md``, ``tables/`` and ``figures/`` of a study, unless they are up to date.
 
-    `sections` returns those that ``study.compare`` asks for, `read_dataset` the images, to show misclassified ones.
+    `sections` returns those that ``study.compare`` asks for; one named ``summary`` is also written as ``summary.md``.
+    `read_dataset` returns the images, to show misclassified ones.
     """
     path, card, images = folder / "report.html", folder / "model_card.md", " with images" if read_dataset else ""
     if path.is_file() and card.is_file() and _inputs(folder) + images in path.read_text("utf-8")[:2000]:
@@ -43,6 +44,8 @@ def write_report(
     effects = sections(study) if sections and study.config["study.compare"] else ablation.sections(study)
     effects = [*ablation.source_section(study), *effects]
     found = page.sections(study, effects, evaluation_sections.sections(study))
+    if summary := next((section for section in effects if section.anchor == "summary"), None):
+        files.write_text(folder / "summary.md", model_card.summary(study, summary))
     text = page.render(study, found, _inputs(folder) + images)
     for part in (part for section in found for part in section.parts):
         if isinstance(part, tables.Table):
