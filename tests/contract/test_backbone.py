@@ -39,6 +39,14 @@ AT_224 = {
     "resnet50": RESNET,
     "resnet101": RESNET,
     "resnet50_keras": RESNET,
+    "densenet121": {
+        "stem": (56, 64),
+        "block1": (56, 256),
+        "block2": (28, 512),
+        "block3": (14, 1024),
+        "block4": (7, 1024),
+        "norm": (7, 1024),
+    },
     "efficientnet_lite0": {
         "stem": (112, 32),
         "stage1": (112, 16),
@@ -73,6 +81,7 @@ PARAMETERS = {
     "resnet50": 25_557_032 - 2_049_000,
     "resnet101": 44_549_160 - 2_049_000,
     "resnet50_keras": 25_583_592 - 2_049_000,
+    "densenet121": 7_978_856 - 1_025_000,
     "efficientnet_lite0": 4_652_008 - 1_281_000,
     "mobilenet_v2": 3_504_872 - 1_281_000,
 }
@@ -108,6 +117,8 @@ def test_stages_and_shapes(backbone: Backbone, height: int, width: int) -> None:
         stride = 224 // size
         rounding = math.floor if backbone.name == "vgg16" else math.ceil  # VGG's pooling drops an odd last row
         shape = (2, rounding(height / stride), rounding(width / stride), channels)
+        if backbone.name == "densenet121":  # its stem pads, its poolings drop an odd last row
+            shape = (2, *(math.ceil(side / 4) // (stride // 4) for side in (height, width)), channels)
         if backbone.name == "histonet":  # its sizes are no fractions of those of the images
             shape = (2, size, size, channels) if height == 224 else (*activations[stage].shape[:3], channels)
         assert activations[stage].shape == shape, stage

@@ -16,6 +16,7 @@ import os
 os.environ["KERAS_BACKEND"] = "torch"
 
 import itertools
+import re
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
@@ -116,6 +117,24 @@ def mobilenet_v2_torchvision() -> None:
         first += blocks
     stages["head"] = model.features[first]
     torch_golden("mobilenet_v2_torchvision", model, stages, sampled=True)
+
+
+def densenet121(library: str) -> None:
+    """The file that torchvision published has other names than what it saves, which timm's files have, too."""
+    model = torchvision.models.densenet121() if library == "torchvision" else timm.create_model("densenet121")
+    parts = dict(model.features.named_children())
+    stages: Stages = {"stem": torch.nn.Sequential(*(part for name, part in parts.items() if name.endswith("0")))}
+    for n in range(1, 5):
+        before = [parts[f"transition{n - 1}"]] if n > 1 else []
+        stages[f"block{n}"] = torch.nn.Sequential(*before, parts[f"denseblock{n}"])
+    stages["norm"] = torch.nn.Sequential(parts["norm5"], torch.nn.ReLU())
+
+    def published(name: str) -> str:
+        return re.sub(r"(layer\d+\.(?:norm|conv))(\d)", r"\1.\2", name)
+
+    torch_golden(
+        f"densenet121_{library}", model, stages, rename=published if library == "torchvision" else str, sampled=True
+    )
 
 
 def timm_stages(model: torch.nn.Module) -> Stages:
@@ -258,6 +277,8 @@ if __name__ == "__main__":
         make()
     for make in (vgg16_keras, resnet50_keras):
         make()
+    for library in ("torchvision", "timm"):
+        densenet121(library)
     dinov2_vits14("dinov2", 42)
     dinov2_vits14("timm", 28)
     position_embeddings()
