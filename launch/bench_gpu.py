@@ -126,7 +126,7 @@ def torch_step(sizes: Sizes, backbone: str, compute: str) -> Measured:
     import peers
     import torch
 
-    width = 512 if backbone == "resnet18" else WIDTHS.get(backbone, 1280)
+    width = (WIDTHS | {"resnet18": 512, "resnet101": 2048}).get(backbone, 1280)
     model = compiled(torch.nn.Sequential(peers.torch_network(backbone), peers.torch_head(width)).train())
     stepper = peers.torch_optimizer(model, "adam")
     images = torch.from_numpy(workload.pixels(sizes.batch, sizes.image_size))

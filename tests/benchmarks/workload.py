@@ -14,6 +14,7 @@ BACKBONES = {
     "vgg16": "vgg16_torchvision",
     "resnet18": "resnet18_torchvision",
     "resnet50": "resnet50_torchvision",
+    "resnet101": "resnet101_torchvision",
     "mobilenet_v2": "mobilenet_v2_torchvision",
     "efficientnet_lite0": "efficientnet_lite0",
 }
