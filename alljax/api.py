@@ -127,13 +127,11 @@ def run_study(
         problems: Those found in the config, to be raised together with those of the inputs.
 
     Returns:
-        The study with its best trial; None where trials of other shards are missing, and in all processes of a joint
-        run but the primary one.
+        The study with its best trial. None: trials of other shards are missing, or this process is not the primary one.
 
     Raises:
         ConfigError: A wrong setting, or a trial that failed; the report has the others.
-        DataError, WeightsError: Images or weights that are missing or damaged.
-        WorkdirError: A folder that holds another study.
+        DataError, WeightsError, WorkdirError: Images or weights are missing or damaged; another study is in the folder.
 
     >>> config = alljax.load_config(data__synthetic__images=24, split__folds=2, train__epochs=1)
     >>> study = alljax.run_study(config, "runs/small")

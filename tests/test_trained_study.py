@@ -68,6 +68,14 @@ def test_numbers_are_those_of_the_command(
         study.model(np.zeros((2, 8, 8, 3)))
 
 
+def test_few_numbers_of_images_are_compiled(folder: Path, images: list[np.ndarray], compilations: list[str]) -> None:
+    study = alljax.load_study(folder, alljax.load_study(folder).study.trials[FINETUNED])
+    three = study.model(images)
+    compilations.clear()
+    np.testing.assert_allclose(study.model([*images, images[0]])[:3], three, rtol=1e-5)
+    assert not compilations
+
+
 def test_results_are_tables(folder: Path) -> None:
     study = alljax.load_study(folder)
     assert study.trial == study.trials["name"][0] == study.study.ranking.best

@@ -92,7 +92,7 @@ class Ensemble:
     def predict(self, dataset: Dataset) -> Iterator[Block]:
         """Yields the predictions for all images in order; nothing is stored, labels are not used."""
         rows = np.arange(len(dataset.records), dtype=np.int32)
-        size = min(self.config.features.batch_size, len(rows))
+        size = min(self.config.features.batch_size, 1 << (len(rows) - 1).bit_length())  # few sizes are compiled
         sampler = Sampler(rows, size, multiple=jax.local_device_count())
         if self.frozen and self.network:
             _ = self._extract  # made once, before threads use it

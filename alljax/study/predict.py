@@ -33,7 +33,7 @@ TRAINED, UNREADABLE = "trained on this image", "unreadable: "  # how warnings st
 
 
 def predict(models: Sequence[Ensemble], images: Any) -> pandas.DataFrame:
-    """Returns a row per image, see `as_dataset`, that the studies were not trained on; docs/report.md has the columns.
+    """Returns a row per image, see `as_dataset`, with the columns of docs/reference/output-files.md.
 
     Probabilities are means over the heads (or networks) of a trial and over the studies.
     """
