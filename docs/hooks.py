@@ -140,22 +140,9 @@ def on_files(files: Any, config: Any, **_: Any) -> Any:
 
 
 def notebook(cells: dict[str, Any], name: str) -> str:
-    """Returns a notebook with its outputs as Markdown."""
-    parts = []
-    for cell in cells["cells"]:
-        source = "".join(cell["source"])
-        parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
-        parts += filter(None, map(_output, cell.get("outputs", ())))
-    title, *rest = parts
-    return "\n\n".join([title, f"[Download this notebook]({name}.ipynb)", *rest])
-
-
-def _output(output: dict[str, Any]) -> str:
-    data = {kind: "".join(text) for kind, text in output.get("data", {}).items()}
-    if "image/png" in data:
-        return f'<img alt="Output" src="data:image/png;base64,{data["image/png"].strip()}">'
-    if "text/html" in data:
-        lines = data["text/html"].split("\n")  # an empty line would end the HTML
-        return f'<div class="output">{" ".join(map(str.strip, lines))}</div>'
-    text = data.get("text/plain") or "".join(output.get("text", ()))
-    return f"```text\n{text.rstrip()}\n```" if text else ""
+    """Returns the cells of a notebook as Markdown; notebooks are stored without outputs."""
+    sources = [(cell["cell_type"], "".join(cell["source"])) for cell in cells["cells"]]
+    title, *rest = [text if kind == "markdown" else f"```python\n{text}\n```" for kind, text in sources]
+    return "\n\n".join(
+        [title, f"[Download the notebook]({name}.ipynb); this page has its cells without outputs.", *rest]
+    )
