@@ -28,7 +28,9 @@ FETCHED = re.compile(
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Fills the generated parts of a page."""
+    """Fills the generated parts of a page; links to notebooks, which work in the repository, go to their pages."""
+    if not page.file.generated_by:  # else a notebook, which links to its own file
+        markdown = markdown.replace(".ipynb)", ".md)")
     return re.sub(r"<!-- generated: (\w+) -->", lambda match: "\n".join(GENERATED[match[1]]()), markdown)
 
 
