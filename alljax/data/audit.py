@@ -10,14 +10,14 @@ from typing import Any
 from pandas import DataFrame
 
 from alljax import config as configs
-from alljax.data import cnmc, splits
+from alljax.data import cnmc
 from alljax.data.archive import natural_sort
-from alljax.data.cross_validation import divide
-from alljax.data.dataset import SKIPPED, UNLABELED, Dataset, Record, check
+from alljax.data.dataset import SKIPPED, UNLABELED, Dataset, Record, check, merge_subjects
 from alljax.data.images import decode
 from alljax.data.inspection import Inspection, inspect, map_images
 from alljax.data.protocols import LEAKY, PROTOCOLS, RANDOM
 from alljax.data.readers import open_all
+from alljax.data.splits import divide
 from alljax.errors import DataError, LeakError, UserError, first_few, plural
 from alljax.files import write_text
 from alljax.progress import format_table, show
@@ -137,7 +137,7 @@ def print_audit(found: Mapping[str, Any], out: Path | None = None) -> None:
 def tabulate(dataset: Dataset, inspection: Inspection) -> DataFrame:
     """Returns the fields of the records, pixels, similar, and merged (the subject) as a table; None: unknown."""
     table = DataFrame(map(asdict, dataset.records)).replace({"": None, UNLABELED: None})
-    merged = splits.merge_subjects(dataset.records, inspection.pixels, dataset.known_subjects)
+    merged = merge_subjects(dataset, inspection.pixels)
     table = table.assign(pixels=inspection.pixels, similar=inspection.similar, merged=merged)
     table["merged"] = table["merged"].where(table["subject"].notna(), None)
     return table

@@ -1,12 +1,14 @@
 """One image (`Record`) and a set of images (`Dataset`), and the checks that a data set must pass."""
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from alljax.data.archive import natural_sort
 from alljax.errors import DataError, first_few, plural
@@ -94,3 +96,29 @@ def check(dataset: Dataset, source: str) -> Dataset:
     if empty := [name for label, name in enumerate(dataset.classes) if not counts[label]]:
         raise DataError(f"{source}: class {empty[0]!r} has no images; add images or remove the empty class folder")
     return dataset
+
+
+def merge_subjects(dataset: Dataset, digests: Sequence[str] = ()) -> tuple[str, ...]:
+    """Returns the subject of each record: names that share an image or are known to be one, joined by ``+``."""
+    records = dataset.records
+    known = {name: number for number, names in enumerate(dataset.known_subjects) for name in names}
+    groups: dict[object, list[int]] = defaultdict(list)
+    for row, record in enumerate(records):
+        if record.subject:
+            groups[known.get(record.subject, record.subject)].append(row)
+    for row, digest in enumerate(digests):
+        groups["digest", digest].append(row)
+    component = connected_groups(len(records), groups.values())
+    names, paths = defaultdict(set), defaultdict(set)
+    for number, record in zip(component, records, strict=True):
+        names[number].add(record.subject)
+        paths[number].add(record.path)
+    merged = {n: "+".join(natural_sort(names[n] - {""})) or natural_sort(paths[n])[0] for n in paths}
+    return tuple(merged[number] for number in component)
+
+
+def connected_groups(count: int, groups: Iterable[Sequence[int]]) -> list[int]:
+    """Returns for each of `count` nodes a number that is equal for all nodes that the groups connect."""
+    edges = np.array([(group[0], other) for group in groups for other in group[1:]], int).reshape(-1, 2)
+    graph = coo_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(count, count))
+    return connected_components(graph, directed=False)[1].tolist()

@@ -17,8 +17,8 @@ from absl import logging
 from numpy.typing import NDArray
 
 from alljax import cache, files, progress
-from alljax.data import duplicates, protocols, splits
-from alljax.data.dataset import UNLABELED, Dataset, Record
+from alljax.data import duplicates, protocols
+from alljax.data.dataset import UNLABELED, Dataset, Record, connected_groups, merge_subjects
 from alljax.data.images import FIX, READING_VERSION, crop, decode, open_image, pixel_digest
 from alljax.errors import DataError, first_few, plural
 from alljax.files import THREADS
@@ -81,7 +81,7 @@ def inspect(dataset: Dataset, on_error: str = "raise") -> tuple[Dataset, Inspect
         by_path, errors = map_images(dataset, properties, "inspect images")
         found = list(by_path.values())
         reduced = [each.pop("reduced") for each in found][:COMPARED]
-        groups = splits.connected_groups(len(found), duplicates.near_pairs(reduced).tolist())
+        groups = connected_groups(len(found), duplicates.near_pairs(reduced).tolist())
         found = [each | {"similar": group} for each, group in zip(found, groups, strict=True)]
         if cached and not errors:
             cache.write_text(cached, json.dumps(found))
@@ -96,7 +96,7 @@ def inspect(dataset: Dataset, on_error: str = "raise") -> tuple[Dataset, Inspect
     columns = {name: np.array([each[name] for each in found]) for name in found[0]}
     digests, pixels, similar = (tuple(columns[name].tolist()) for name in ("digest", "pixels", "similar"))
     sizes = Counter(zip(columns["width"].tolist(), columns["height"].tolist(), strict=True))
-    subjects = splits.merge_subjects(dataset.records, pixels, dataset.known_subjects)
+    subjects = merge_subjects(dataset, pixels)
     measured = measure_properties(
         dataset.labels, subjects, {name: columns[name] for name in PROPERTIES}, dataset.classes
     )

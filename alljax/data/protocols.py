@@ -1,11 +1,9 @@
-"""The rows that each fold tests, by protocol: functions of the records, ``config.split`` and a seed."""
+"""The fold that tests each image, by protocol: functions of the records, ``config.split`` and a seed."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import permutations
-from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -60,19 +58,19 @@ def make_table(dataset: Dataset, subjects: Sequence[str], subsets: Sequence[str]
     return Table(np.array(rows, np.int64), labels, groups, chosen, names, dataset.classes, named)
 
 
-def subject_kfold(table: Table, settings: ConfigDict, seed: int) -> Iterable[Rows]:
+def subject_kfold(table: Table, settings: ConfigDict, seed: int) -> Rows:
     """Folds of whole subjects with balanced classes, see `balanced_folds`."""
     _check_subjects(table, settings.protocol, settings.folds)
-    return _by_fold(balanced_folds(table.labels, table.groups, settings.folds, seed))
+    return balanced_folds(table.labels, table.groups, settings.folds, seed)
 
 
-def subject_holdout(table: Table, settings: ConfigDict, seed: int) -> Iterable[Rows]:
+def subject_holdout(table: Table, settings: ConfigDict, seed: int) -> Rows:
     """One test set of whole subjects with about ``test_fraction`` of each class."""
     _check_subjects(table, settings.protocol, 2)
-    return (np.flatnonzero(group_holdout(table.labels, table.groups, settings.test_fraction, seed)),)
+    return _one_fold(group_holdout(table.labels, table.groups, settings.test_fraction, seed))
 
 
-def leave_one_subject_out(table: Table, settings: ConfigDict, seed: int) -> Iterable[Rows]:
+def leave_one_subject_out(table: Table, settings: ConfigDict, seed: int) -> Rows:
     """Each subject is a fold, in order of first occurrence."""
     if not table.named:
         raise DataError(
@@ -80,10 +78,10 @@ def leave_one_subject_out(table: Table, settings: ConfigDict, seed: int) -> Iter
             "data.name_pattern, or set split.protocol=subject_kfold"
         )
     _check_subjects(table, settings.protocol, 2)
-    return _by_fold(table.groups)
+    return table.groups
 
 
-def official_folds(table: Table, settings: ConfigDict, seed: int) -> Iterable[Rows]:
+def official_folds(table: Table, settings: ConfigDict, seed: int) -> Rows:
     """The published folds, unchanged (leaky) or with each subject in the fold with most of its images."""
     names = natural_sort({record.fold for record in table.records})
     if "" in names or len(names) < 2:
@@ -94,10 +92,10 @@ def official_folds(table: Table, settings: ConfigDict, seed: int) -> Iterable[Ro
         )
     by_name = settings.protocol == "official_folds_by_name"
     fold_of_row = [record.fold for record in table.records] if by_name else home_folds(table)
-    return _by_fold(np.array([names.index(fold) for fold in fold_of_row]))
+    return np.array([names.index(fold) for fold in fold_of_row])
 
 
-def prelim(table: Table, settings: ConfigDict, seed: int) -> Iterable[Rows]:
+def prelim(table: Table, settings: ConfigDict, seed: int) -> Rows:
     """Trains on the subset ``train`` and tests ``test_subset``."""
     if (tested := settings.test_subset) == "train":
         raise ConfigError("split.test_subset=train, but protocol prelim trains on it; name the subset to test")
@@ -108,27 +106,15 @@ def prelim(table: Table, settings: ConfigDict, seed: int) -> Iterable[Rows]:
                 f"protocol prelim needs the subsets 'train' and {tested!r} (split.test_subset), but there is no "
                 f"{subset!r}; name another or set split.protocol=subject_kfold"
             )
-    return (np.flatnonzero(subset_of_row == tested),)
+    return _one_fold(subset_of_row == tested)
 
 
-def leave_one_source_out(table: Table, settings: ConfigDict, seed: int) -> Iterable[Rows]:
-    """Trains on all but one of `data.sources`, and tests the other one."""
-    return _by_fold(_sources(table))
-
-
-def source_pairs(table: Table, settings: ConfigDict, seed: int) -> Iterable[tuple[Rows, Rows]]:
-    """Trains on one of `data.sources` and tests another one, for all pairs; yields tested and training rows."""
-    source = _sources(table)
-    pairs = permutations(range(source.max() + 1), 2)
-    return ((np.flatnonzero(source == tested), np.flatnonzero(source == trained)) for trained, tested in pairs)
-
-
-def _sources(table: Table) -> Rows:
-    """Returns the number of the source of each image, which is its fold."""
+def sources(table: Table, settings: ConfigDict, seed: int) -> Rows:
+    """Each of `data.sources` is a fold; ``source_pairs`` trains on a single other fold, for all pairs of folds."""
     return np.unique([record.fold for record in table.records], return_inverse=True)[1]
 
 
-def paper(table: Table, settings: ConfigDict, seed: int) -> Iterable[Rows]:
+def paper(table: Table, settings: ConfigDict, seed: int) -> Rows:
     """scikit-learn's train_test_split of images (leaky)."""
     from sklearn.model_selection import train_test_split
 
@@ -144,24 +130,25 @@ def paper(table: Table, settings: ConfigDict, seed: int) -> Iterable[Rows]:
             f"split.test_fraction={settings.test_fraction} of {plural(len(table.labels), 'image')} is not possible "
             f"({error}); choose another fraction or add images"
         ) from error
-    return (tested,)
+    return _one_fold(np.isin(np.arange(len(table.labels)), tested))
 
 
-PROTOCOLS: dict[str, Callable[[Table, ConfigDict, int], Iterable[Any]]] = {
+PROTOCOLS: dict[str, Callable[[Table, ConfigDict, int], Rows]] = {
     "subject_kfold": subject_kfold,
     "subject_holdout": subject_holdout,
     "leave_one_subject_out": leave_one_subject_out,
     "official_folds": official_folds,
     "official_folds_by_name": official_folds,
     "prelim": prelim,
-    "leave_one_source_out": leave_one_source_out,
-    "source_pairs": source_pairs,
+    "leave_one_source_out": sources,
+    "source_pairs": sources,
     "paper": paper,
 }
 
 
-def _by_fold(fold_of_row: Rows) -> Iterable[Rows]:
-    return (np.flatnonzero(fold_of_row == fold) for fold in range(fold_of_row.max() + 1))
+def _one_fold(tested: NDArray[np.bool_]) -> Rows:
+    """Returns fold 0 for the images to test, and -1 for those of no fold."""
+    return np.where(tested, 0, -1)
 
 
 def home_folds(table: Table) -> list[str]:

@@ -1,21 +1,24 @@
-"""Subjects; training, validation and test rows by protocol, and the leakage between them."""
+"""The division of a data set into training, validation and test images, and what it leaks."""
 
 import hashlib
 import itertools
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from pandas import DataFrame
 
+from alljax.config import load_config
 from alljax.data import protocols
 from alljax.data.archive import natural_sort
-from alljax.data.dataset import Dataset, Record
+from alljax.data.dataset import Dataset, Record, check, merge_subjects
+from alljax.data.inspection import Inspection, inspect
 from alljax.data.protocols import LEAKY, OF_SOURCES, PROTOCOLS, RANDOM, Rows, Table, home_folds, make_table
 from alljax.errors import ConfigError, DataError, LeakError, first_few, plural
+from alljax.progress import format_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,40 +37,111 @@ class Fold:
         return ("train", self.train), ("validation", self.validation), ("test", self.test)
 
 
-def merge_subjects(
-    records: Sequence[Record], digests: Sequence[str] = (), known_subjects: Sequence[set[str]] = ()
-) -> tuple[str, ...]:
-    """Returns the subject of each of N records: names that share an image or are known to be one, joined by ``+``."""
-    known = {name: number for number, names in enumerate(known_subjects) for name in names}
-    groups: dict[object, list[int]] = defaultdict(list)
-    for row, record in enumerate(records):
-        if record.subject:
-            groups[known.get(record.subject, record.subject)].append(row)
-    for row, digest in enumerate(digests):
-        groups["digest", digest].append(row)
-    component = connected_groups(len(records), groups.values())
-    names, paths = defaultdict(set), defaultdict(set)
-    for number, record in zip(component, records, strict=True):
-        names[number].add(record.subject)
-        paths[number].add(record.path)
-    merged = {n: "+".join(natural_sort(names[n] - {""})) or natural_sort(paths[n])[0] for n in paths}
-    return tuple(merged[number] for number in component)
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """The folds of N images: a sequence of `Fold`, and a cross-validator of scikit-learn (``cv=``)."""
+
+    dataset: Dataset
+    protocol: str
+    subjects: tuple[str, ...]  # of each image; names that share an image are one subject, joined by ``+``
+    folds: tuple[Fold, ...]
+    leaks: dict[str, int]  # see `count_leaks`
+
+    def __len__(self) -> int:
+        return len(self.folds)
+
+    def __getitem__(self, number: int) -> Fold:
+        return self.folds[number]
+
+    def split(self, *data: Any, **groups: Any) -> Iterator[tuple[Rows, Rows]]:
+        """Yields the training and the test rows of each fold, for scikit-learn; the arguments are not used."""
+        return ((fold.train, fold.test) for fold in self.folds)
+
+    def get_n_splits(self, *data: Any, **groups: Any) -> int:
+        """Returns the number of folds, for scikit-learn."""
+        return len(self.folds)
+
+    @property
+    def fold_of_row(self) -> Rows:
+        """The fold of the first repeat that tests each image, (N,); -1 where none does."""
+        found = np.full(len(self.subjects), -1, np.int64)
+        for fold in reversed(self.folds):
+            found[fold.test] = fold.fold
+        return found
+
+    @property
+    def leak(self) -> str:
+        """What training and test images share; empty where they share nothing and no leak is declared."""
+        what = {"subject": "the subject", "field": "the photograph", "duplicate": "the same image"}
+        if not any(record.subject for record in self.dataset.records):
+            del what["subject"]
+        if self.protocol not in LEAKY and not any(self.leaks[key] for key in what):
+            return ""
+        counts = ", ".join(f"{name} of {self.leaks[key]:,}" for key, name in what.items())
+        images = f"the {self.leaks['test_images']:,} test images"
+        return f"protocol {self.protocol!r} leaks: training images have {counts} of {images}"
+
+    def to_pandas(self) -> DataFrame:
+        """Returns a row per image and fold with its side as ``subset``, as split.csv of a study."""
+        records, rows = self.dataset.records, []
+        for fold in self.folds:
+            for row, side in sorted((row, side) for side, of_side in fold.sides for row in of_side.tolist()):
+                of_image = records[row].path, records[row].subject, self.subjects[row], records[row].label
+                rows.append((*of_image, side, fold.repeat, fold.fold))
+        names = "path", "subject_name", "subject", "label", "subset", "repeat", "fold"
+        table = DataFrame(rows, columns=[*names])
+        return table.assign(label=np.array(self.dataset.classes)[table["label"]])
+
+    def __repr__(self) -> str:
+        rows = []
+        for fold in self.folds:
+            counts = np.bincount(self.dataset.labels[fold.test], minlength=len(self.dataset.classes))
+            sides = {side: len(of_side) for side, of_side in fold.sides if len(of_side)}
+            tested = {"test subjects": len({self.subjects[row] for row in fold.test})}
+            tested |= {f"test {name}": int(count) for name, count in zip(self.dataset.classes, counts, strict=True)}
+            rows.append({"repeat": fold.repeat, "fold": fold.fold, **sides, **tested})
+        found = self.leak or f"protocol {self.protocol!r}: no subject and no image is on two sides"
+        return f"{found}; test images with a similar training image: {self.leaks['near']:,}\n{format_table(rows)}"
 
 
-def connected_groups(count: int, groups: Iterable[Sequence[int]]) -> list[int]:
-    """Returns for each of `count` nodes a number that is equal for all nodes that the groups connect."""
-    edges = np.array([(group[0], other) for group in groups for other in group[1:]], int).reshape(-1, 2)
-    graph = coo_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(count, count))
-    return connected_components(graph, directed=False)[1].tolist()
+def make_splits(dataset: Dataset, protocol: str = "subject_kfold", seed: int = 0, **settings: Any) -> Splits:
+    """Divides a labeled data set, as a study with these settings does; reads every image once, to find equal ones.
+
+    Args:
+        dataset: From `alljax.open_dataset`.
+        protocol: One of the protocols that ``alljax study --settings`` lists; by default folds of whole subjects.
+        seed: Of the random division.
+        **settings: Settings below ``split.``, such as ``folds=5``, ``repeats=2`` or ``validation=0.1``.
+
+    Raises:
+        ConfigError: A setting that does not exist or does not fit the protocol.
+        DataError: Images that cannot be read, or too few subjects; `LeakError`: a subject is on two sides.
+
+    >>> dataset = alljax.open_dataset("synthetic", synthetic__images=24, synthetic__subjects=8)
+    >>> alljax.make_splits(dataset, folds=2)
+    protocol 'subject_kfold': no subject and no image is on two sides; test images with a similar training image: 0
+    repeat fold train test test subjects test hem test all
+         0    0    14   10             3        3        7
+         0    1    10   14             5        5        9
+    """
+    subsets = {record.subset for record in check(dataset, dataset.name).records}
+    fixed = {"split.protocol": protocol, "seed": seed, "data.subset": "train" if "train" in subsets else min(subsets)}
+    config = load_config(**fixed, **{f"split.{name}": value for name, value in settings.items()})
+    return divide(*inspect(dataset), config)
+
+
+def divide(dataset: Dataset, inspection: Inspection, config: ConfigDict) -> Splits:
+    """Returns the folds of `make_folds`, and what they leak."""
+    subjects = merge_subjects(dataset, inspection.pixels)
+    folds = make_folds(dataset, subjects, inspection.pixels, config)
+    leaks = count_leaks(folds, dataset.records, subjects, inspection.pixels, inspection.similar)
+    return Splits(dataset, config.split.protocol, subjects, folds, leaks)
 
 
 def make_folds(
     dataset: Dataset, subjects: Sequence[str], digests: Sequence[str], config: ConfigDict
 ) -> tuple[Fold, ...]:
-    """Divides the labeled of N records, see `cross_validation.make_splits`; repeat r uses the seed ``seed + r``.
-
-    The order of the records has no influence; images of equal `digests` (if given) must not be on two sides.
-    """
+    """Divides the labeled records, whose order has no influence; repeat r uses the seed ``seed + r``."""
     settings, seed, protocol = config.split, config.seed, config.split.protocol
     if settings.repeats > 1 and protocol not in RANDOM:
         raise ConfigError(
@@ -82,11 +156,13 @@ def make_folds(
     groups = np.arange(len(table.rows)) if protocol == "paper" else table.groups
     folds = []
     for repeat in range(settings.repeats):
-        for number, rows in enumerate(PROTOCOLS[protocol](table, settings, seed + repeat)):
-            tested, trained = (
-                rows if isinstance(rows, tuple) else (rows, np.setdiff1d(np.arange(len(table.rows)), rows))
-            )
-            fold = Fold(repeat, number, trained, tested)
+        fold_of_row = PROTOCOLS[protocol](table, settings, seed + repeat)
+        numbers = range(fold_of_row.max() + 1)
+        sides = [(fold_of_row != number, fold_of_row == number) for number in numbers]
+        if protocol == "source_pairs":
+            sides = [(fold_of_row == one, fold_of_row == other) for one, other in itertools.permutations(numbers, 2)]
+        for number, (trained, tested) in enumerate(sides):
+            fold = Fold(repeat, number, np.flatnonzero(trained), np.flatnonzero(tested))
             lost = set(range(len(table.classes))).difference(table.labels[fold.train].tolist())
             if lost or not len(fold.test):
                 problem = f"would train without class {table.classes[min(lost)]!r}" if lost else "has nothing to test"
@@ -116,13 +192,15 @@ def reassigned(dataset: Dataset, subjects: Sequence[str], subset: str) -> str:
 
 
 def count_leaks(
-    folds: Sequence[Fold], records: Sequence[Record], subjects: Sequence[str], images: Sequence[Hashable]
-) -> dict[str, int]:
-    """Counts ``test_images``, and those with a subject, photograph (``field``) or element of `images` in training."""
+    folds: Sequence[Fold], records: Sequence[Record], subjects: Sequence[str], pixels: Sequence[str],
+    similar: Sequence[int],
+) -> dict[str, int]:  # fmt: skip
+    """Counts ``test_images``, and those with a subject, photograph, image or similar image of the training data."""
     # Records without a field get a field of their own.
     fields = [(record.subject, record.field) if record.field else (record.path, "") for record in records]
     counts = {"test_images": sum(len(fold.test) for fold in folds)}
-    for name, keys in (("subject", subjects), ("field", fields), ("duplicate", images)):
+    keys_by_name = {"subject": subjects, "field": fields, "duplicate": pixels, "near": similar}
+    for name, keys in keys_by_name.items():
         counts[name] = sum(len(_common_rows(keys, [*fold.train, *fold.validation], fold.test)) for fold in folds)
     return counts
 

@@ -13,12 +13,12 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from alljax.data import splits
-from alljax.data.cross_validation import Splits, divide
-from alljax.data.dataset import Dataset, Record, check
+from alljax.data.dataset import Dataset, Record, check, merge_subjects
 from alljax.data.inspection import Inspection, inspect
 from alljax.data.loader import ImageReader, cache_images
 from alljax.data.protocols import LEAKY
 from alljax.data.readers import open_labeled
+from alljax.data.splits import Splits, divide
 from alljax.errors import ConfigError, MissingWeightsError, Problems, first_few, plural
 from alljax.evaluation import baselines, metrics
 from alljax.evaluation.intervals import HeldOut, describe
@@ -147,7 +147,7 @@ def open_experiment(
             make_mesh(trial.config)
             group_parameters(trial.config, networks[trial.name], num_classes=2)
     dataset, inspection = open_images(config, dataset)
-    subjects = splits.merge_subjects(dataset.records, inspection.pixels, dataset.known_subjects)
+    subjects = merge_subjects(dataset, inspection.pixels)
     divisions: dict[str, Division] = {}
     inner: dict[str, Inner] = {}
     notes: list[str] = []
@@ -198,7 +198,7 @@ def check_inputs(
             with problems.collect():
                 metrics.check_external(name, dataset.labels, len(dataset.classes))
         # Equal images, which may merge subjects, are not known yet: a study has at most these subjects.
-        subjects = splits.merge_subjects(dataset.records, (), dataset.known_subjects)
+        subjects = merge_subjects(dataset)
         for split in {trial.split: trial.config for trial in trials}.values():
             with problems.collect():
                 splits.make_folds(dataset, subjects, (), split)

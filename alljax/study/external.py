@@ -10,11 +10,10 @@ import numpy as np
 import pandas
 
 from alljax import progress
-from alljax.data.dataset import Dataset
+from alljax.data.dataset import Dataset, merge_subjects
 from alljax.data.inspection import inspect
 from alljax.data.perturbation import PERTURBATIONS, perturb
 from alljax.data.readers import open_mapped
-from alljax.data.splits import merge_subjects
 from alljax.errors import DataError, plural
 from alljax.evaluation.calibration import calibration, scale
 from alljax.evaluation.intervals import HeldOut, Jackknife, summarize
@@ -74,7 +73,7 @@ def _open_source(study: Study, source: str, classes: str, on_error: str) -> tupl
     """Returns the labeled images that are not of the study, their subjects, and what was found."""
     dataset = open_mapped(source, study.classes, classes)
     dataset, inspection = inspect(dataset, on_error)
-    subjects = np.array(merge_subjects(dataset.records, inspection.pixels, dataset.known_subjects))
+    subjects = np.array(merge_subjects(dataset, inspection.pixels))
     new = ~np.isin(inspection.pixels, study.images["pixels"])
     used = tuple(record for record, chosen in zip(dataset.records, new, strict=True) if chosen)
     if not used:

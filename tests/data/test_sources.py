@@ -9,7 +9,7 @@ import pytest
 
 from alljax import cli, config
 from alljax.data import splits, synthetic
-from alljax.data.dataset import Dataset
+from alljax.data.dataset import Dataset, merge_subjects
 from alljax.data.readers import open_labeled
 from alljax.errors import ConfigError, DataError, LeakError
 
@@ -38,7 +38,7 @@ def opened(sources: tuple[tuple[str, ...], ...], protocol: str) -> tuple[Dataset
     changes = {"data.sources": sources, "data.classes": ("hem", "all"), "split.protocol": protocol}
     settings = config.vary(config.default_config(), changes)
     dataset = open_labeled(settings.data)
-    subjects = splits.merge_subjects(dataset.records)
+    subjects = merge_subjects(dataset)
     digests = [str(hash(dataset.read(record))) for record in dataset.records]
     return dataset, splits.make_folds(dataset, subjects, digests, settings)
 

@@ -15,11 +15,10 @@ from sklearn.model_selection import train_test_split
 
 from alljax.config import default_config, vary
 from alljax.data import cnmc, splits, synthetic
-from alljax.data.cross_validation import Splits
-from alljax.data.dataset import Dataset, Record
+from alljax.data.dataset import Dataset, Record, merge_subjects
 from alljax.data.protocols import LEAKY, OF_SOURCES, RANDOM
 from alljax.data.protocols import PROTOCOLS as ALL_PROTOCOLS
-from alljax.data.splits import check_leaks, count_leaks, merge_subjects
+from alljax.data.splits import Splits, check_leaks, count_leaks
 from alljax.errors import ConfigError, DataError, LeakError, UserError
 
 
@@ -34,8 +33,9 @@ def split(
     """Divides records whose settings are the defaults but for `options`."""
     config = vary(default_config(), {"seed": seed, "split.protocol": protocol})
     config.split.update(options)
-    subjects = merge_subjects(records, digests) if subjects is None else subjects
-    return splits.make_folds(dataset_of(records, classes), subjects, digests, config)
+    dataset = dataset_of(records, classes)
+    subjects = merge_subjects(dataset, digests) if subjects is None else subjects
+    return splits.make_folds(dataset, subjects, digests, config)
 
 
 def _placed(records: Sequence[Record]) -> list[Record]:
@@ -116,15 +116,15 @@ def test_official_folds_keep_subjects_in_one_fold() -> None:
         *(image(f"H{fold}", 0, fold=fold) for fold in "012"),
         *(image(name, 1, fold=name[1]) for name in ("a0", "a1", "a2")),
     ]
-    subjects = merge_subjects(records)
+    subjects = merge_subjects(dataset_of(records))
     folds = split("official_folds", records)
     assert [names_of(fold.test, records) for fold in folds] == [{"2", "H0", "a0"}, {"1", "H1", "a1"}, {"H2", "a2"}]
     message = splits.reassigned(dataset_of(records), subjects, "train")
     assert message == "3 images moved to the official fold with most images of the same subject: 1, 2"
-    assert splits.reassigned(dataset_of(IMAGES), merge_subjects(IMAGES), "train") == ""
+    assert splits.reassigned(dataset_of(IMAGES), merge_subjects(dataset_of(IMAGES)), "train") == ""
     by_name = split("official_folds_by_name", records)
     assert [{records[row].fold for row in fold.test} for fold in by_name] == [{"0"}, {"1"}, {"2"}]
-    assert count_leaks(by_name, records, subjects, range(len(records)))["subject"] == 6
+    assert count_leaks(by_name, records, subjects, *[range(len(records))] * 2)["subject"] == 6
 
 
 @pytest.mark.parametrize("stratified", [True, False])
@@ -207,7 +207,7 @@ def test_records_lack_what_the_protocol_needs() -> None:
 
 def test_split_file_and_its_fingerprint() -> None:
     records = [*IMAGES[:40], Record("ä.png", 1, "é")]
-    subjects = merge_subjects(records)
+    subjects = merge_subjects(dataset_of(records))
     folds = split("paper", records, repeats=2, validation=0.2, stratified=False)
     frame = Splits(dataset_of(records), "paper", subjects, folds, {}).to_pandas()
     assert list(frame) == ["path", "subject_name", "subject", "label", "subset", "repeat", "fold"]
@@ -224,10 +224,10 @@ def test_leaks_are_counted() -> None:
     images += [image("3"), image("4")]
     fold = splits.Fold(0, 0, np.array([0, 4]), np.array([1, 2, 3, 5]))
     subjects = ("1", "1", "1", "2", "3+4", "3+4")
-    twice = count_leaks([fold, fold], images, subjects, ["a", "b", "a", "c", "d", "d"])
-    assert twice == {"test_images": 8, "subject": 6, "field": 2, "duplicate": 4}
+    twice = count_leaks([fold, fold], images, subjects, ["a", "b", "a", "c", "d", "d"], range(6))
+    assert twice == {"test_images": 8, "subject": 6, "field": 2, "duplicate": 4, "near": 0}
     validated = splits.Fold(0, 0, np.array([2]), np.array([1, 3]), validation=np.array([0]))
-    assert count_leaks([validated], images[:4], list("1123"), list("abcb"))["subject"] == 1
+    assert count_leaks([validated], images[:4], list("1123"), list("abcb"), range(4))["subject"] == 1
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_related_images_in_two_subsets_are_refused(tested: str, digests: str, me
     train = [image("H1"), image("1", 1), image("2", 1)]
     records = [*train, image("H2", subset="prelim"), *(image(name, 1, subset="prelim") for name in tested)]
     with pytest.raises(LeakError, match=f"protocol prelim leaks in fold 0 of repeat 0: {message}"):
-        split("prelim", records, merge_subjects(records), list(digests))
+        split("prelim", records, merge_subjects(dataset_of(records)), list(digests))
 
 
 def test_leaks_of_validation_images_are_refused() -> None:
@@ -304,11 +304,11 @@ def test_properties_of_any_structure(structure: tuple, protocol: str, validation
 @pytest.mark.real
 def test_protocols_on_the_names_of_the_real_set() -> None:
     records = [record for record in cnmc.expected().values() if record.subset != "final"]
-    subjects = merge_subjects(records, known_subjects=cnmc.KNOWN_SUBJECTS)
+    subjects = merge_subjects(cnmc.make_dataset(tuple(records), read=lambda record: b""))
     train = [subject for subject, record in zip(subjects, records, strict=True) if record.subset == "train"]
     assert len(set(train)) == 73 - 7
-    official = count_leaks(split("official_folds", records, subjects), records, subjects, range(len(records)))
-    assert official == {"test_images": 10_661, "subject": 0, "field": 0, "duplicate": 0}
+    official = count_leaks(split("official_folds", records, subjects), records, subjects, *[range(len(records))] * 2)
+    assert official == {"test_images": 10_661, "subject": 0, "field": 0, "duplicate": 0, "near": 0}
     message = splits.reassigned(dataset_of(records), subjects, "train")
     assert message.endswith("same subject: 20+21, 51+75+78, H2+H4+H5+H6, H3+H10")
     by_name = split("official_folds_by_name", records, subjects)
@@ -336,4 +336,5 @@ def test_protocols_on_the_names_of_the_real_set() -> None:
 def test_subjects_with_shared_images_or_known_names_are_merged(names: str, digests: str, merged: str) -> None:
     records = [Record(f"{number}.png", 0, name.strip("-")) for number, name in enumerate(names.split())]
     known = cnmc.KNOWN_SUBJECTS if "20" in names else ()
-    assert merge_subjects(records, [*digests], known) == tuple(merged.split())
+    dataset = dataclasses.replace(dataset_of(records), known_subjects=known)
+    assert merge_subjects(dataset, [*digests]) == tuple(merged.split())
