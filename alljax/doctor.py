@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from alljax.errors import ConfigError, MissingWeightsError, UserError, plural
+from alljax.errors import ConfigError, MissingWeightsError, UserError
 from alljax.progress import show
 
 
@@ -112,6 +112,5 @@ def _check_data(source: str, words: Sequence[str]) -> str:
     from alljax import config
     from alljax.data import readers
 
-    dataset = readers.open_dataset(config.load(overrides=[*words, f"--config.data.source={source}"]).data)
-    counts = Counter(dataset.classes[record.label] for record in dataset.records)
-    return f"{plural(len(dataset.records), 'image')}: {', '.join(f'{counts[name]:,} {name}' for name in counts)}"
+    data = config.load(overrides=[*words, f"--config.data.source={source}"]).data
+    return str(readers.open_labeled(data)).partition("\n")[0]
