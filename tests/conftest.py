@@ -27,6 +27,7 @@ import pytest
 from absl import logging
 from ml_collections import ConfigDict
 
+import alljax
 from alljax.config import default_config, vary
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -71,7 +72,7 @@ def messages() -> Iterator[list[str]]:
 
     class Collect(stdlib_logging.Handler):
         def emit(self, record: stdlib_logging.LogRecord) -> None:
-            if "site-packages" not in Path(record.pathname).parts:
+            if Path(alljax.__file__).parent in Path(record.pathname).parents:
                 collected.append(record.getMessage())
 
     handler, logger = Collect(), logging.get_absl_logger()
