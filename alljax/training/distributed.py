@@ -96,12 +96,12 @@ def initialize(
     logging.info(f"{count} processes with {jax.device_count()} {jax.default_backend()} devices")
 
 
-def start_backend() -> None:
-    """Starts the devices of JAX, before anything else uses them; raises `ConfigError` if JAX cannot use them."""
+def start_backend() -> str:
+    """Starts the devices of JAX, before anything else uses them, and returns their names; raises `ConfigError`."""
     import jax
 
     try:
-        jax.devices()
+        return ", ".join(device.device_kind for device in jax.devices())
     except Exception as error:  # JAX has several kinds, an AssertionError without a message among them
         reason = str(error).partition("\n")[0].partition(" (set JAX_PLATFORMS")[0] or "no such device"
         platforms = os.environ.get("JAX_PLATFORMS", "")
