@@ -17,7 +17,7 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from alljax.errors import DataError, first_few, plural
+from alljax.errors import DataError, first_few
 from alljax.files import THREADS, check_size
 
 IMAGE_FORMATS = {
@@ -50,14 +50,11 @@ class Archive:
         if not self.root.is_dir():
             zips[""] = self.root
         self._members: dict[str, tuple[Path, str, str]] = {}  # zip, its stamp, and the name in it
-        undecoded = []
         for prefix, path in zips.items():
             stamp = file_stamp(path)
             for member in _open_zip(path, stamp).infolist():
-                name = _decode_name(member)
-                undecoded += [] if name else [member.filename]
                 # Some Windows programs write backslashes.
-                self._members[prefix + (name or member.filename).replace("\\", "/")] = path, stamp, member.filename
+                self._members[prefix + _decode_name(member).replace("\\", "/")] = path, stamp, member.filename
         paths = [path for path in (*paths, *self._members) if f"{path}/" not in zips and not _HIDDEN.search(path)]
         # Python reads bytes that are not UTF-8 as surrogates, which no file of results can contain.
         if wrong := [path for path in (str(self.root), *paths) if re.search("[\ud800-\udfff]", path)]:
@@ -65,10 +62,6 @@ class Archive:
             raise DataError(f"{self.root}: names that are not valid UTF-8: {listed}; rename these files or folders")
         self.paths = tuple(natural_sort(paths))
         self.images = tuple(filter(is_image, self.paths))
-        self.notes = []
-        if undecoded:
-            names = f"{plural(len(undecoded), 'name')} in zips may be wrong, because their encoding is unknown"
-            self.notes.append(f"{names}: {first_few(undecoded)}; if so, make the zip with names in UTF-8")
 
     def read(self, path: str) -> bytes:
         """Returns the bytes of a file; safe to call from several threads."""
@@ -175,8 +168,8 @@ def _parts(path: Path) -> list[str]:
     return [path.name] if is_image(path.name) else []
 
 
-def _decode_name(member: zipfile.ZipInfo) -> str | None:
-    """Returns the name of a member of a zip, or None if its encoding is unknown.
+def _decode_name(member: zipfile.ZipInfo) -> str:
+    """Returns the name of a member of a zip.
 
     zipfile reads names without the UTF-8 flag as code page 437, but macOS writes UTF-8, and some programs store the
     name also in UTF-8: extra field 0x7075, Info-ZIP's Unicode path, with the CRC-32 of the name in the header.
@@ -190,7 +183,7 @@ def _decode_name(member: zipfile.ZipInfo) -> str | None:
             return member.extra[field.end() : field.start(1) + 2 + int.from_bytes(field[1], "little")].decode()
         return member.filename if name.isascii() else name.decode()
     except UnicodeDecodeError:
-        return None
+        return member.filename
 
 
 @functools.cache

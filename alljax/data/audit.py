@@ -73,12 +73,9 @@ def print_verification(found: Mapping[str, Any], out: Path | None = None) -> Non
 
 
 def audit(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Compares all images of a source and counts what leaks under each protocol.
+    """Compares all images of a source and returns, ready for JSON, duplicates and what each of ``protocols`` leaks.
 
-    Returns the findings, ready for JSON: ``source``, ``images`` and ``subject_names`` (numbers), ``exact`` and ``near``
-    duplicates (see `_duplicates`), ``merged`` names of one subject, ``notes``, ``error``: how a protocol leaks that is
-    not declared leaky (empty if none does), and ``protocols``: how many test images of each have the same ``subject``,
-    ``field``, image (``duplicate``) or a similar one (``near``) in the training data; None where that is unknown.
+    None is a leak that is unknown; ``error`` says how a protocol leaks that is not declared leaky.
     """
     config = configs.vary(configs.load(overrides=overrides), {"data.source": source})
     dataset = open_all(source, config.data.classes, config.data.name_pattern, config.data.synthetic)

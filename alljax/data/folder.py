@@ -47,7 +47,7 @@ def read_folder(archive: Archive, name_pattern: str = "", classes: Sequence[str]
     places = _locate(archive, paths, keys, notes)
     images = {path: place for path, place in places.items() if is_image(path)}
     if not classes:
-        _check_tree(Counter(place[2:] for place in images.values()), archive.root)
+        _check_tree({place[2:] for place in images.values()}, archive.root)
     levels = (n for place in images.values() for n, name in enumerate(place[2:], 2) if normalize(name) in keys)
     level = min(levels, default=2)
     # A folder without images beside the classes is probably a class whose images are missing: `check` reports it.
@@ -109,8 +109,8 @@ def _locate(archive: Archive, paths: Sequence[str], keys: set[str], notes: list[
     return {path: (*place, *[""] * (length - len(place))) for path, place in places.items()}
 
 
-def _check_tree(trees: Counter[tuple[str, ...]], source: Path) -> None:
-    """Refuses a tree, folders → images, in which names recur (more than half if with digits) in upper folders."""
+def _check_tree(trees: Collection[tuple[str, ...]], source: Path) -> None:
+    """Refuses folders of which names recur (more than half if with digits) in several upper folders."""
     top = {folders[0] for folders in trees} - {""}
     for level in range(1, max(map(len, trees), default=0)):
         pairs = {(folders[level], folders[0]) for folders in trees if folders[level]}
@@ -118,19 +118,12 @@ def _check_tree(trees: Counter[tuple[str, ...]], source: Path) -> None:
         recurring = [name for name, count in above.items() if count > 1 or name in top]
         if all(re.search(r"\d", name) for name in recurring) and 2 * len(recurring) <= len(above):
             continue
-        tree = defaultdict[str, Counter[str]](Counter)
-        for folders, count in trees.items():
-            tree[folders[0]]["/".join(filter(None, folders[1 : level + 1])) or "images"] += count
-        lines = [
-            f"\n  {name}: {first_few(f'{below} {tree[name][below]:,}' for below in natural_sort(tree[name]))}"
-            for name in natural_sort(tree)[:6]
-        ]
         choices = sorted((shlex.quote(",".join(natural_sort(names))) for names in (above, top)), key=len)
         either = choices[0] if len(choices[1]) > 200 else " or ".join(choices)
         raise DataError(
-            f"{source}: folder names recur, so it is unclear which folders are the classes; found (images):"
-            f"{''.join(lines)}\nset --config.data.classes={either}, in label order, or data.source to one of these "
-            f"folders; folders above the classes are read together ({_SUBJECT_ABOVE})"
+            f"{source}: folder names recur ({first_few(natural_sort(recurring))}), so it is unclear which folders are "
+            f"the classes; set --config.data.classes={either}, in label order, or data.source to one of these folders; "
+            f"folders above the classes are read together ({_SUBJECT_ABOVE})"
         )
 
 

@@ -122,13 +122,13 @@ def _read(source: str, generated: Any, read_archive: Callable[[Archive], Dataset
             return cnmc_tfds.read_prepared(prepared)
     archive = Archive(path)
     dataset = read_archive(archive)
-    notes = [*dataset.notes, *archive.notes]
     files = [path for path in archive.paths if not (path.endswith("/") or is_image(path))]
     if others := [path for path in files if not cnmc.LABEL_FILE.search(path)]:
         counts = Counter(PurePosixPath(path).suffix.lower() or "without suffix" for path in others)
         listed = ", ".join(f"{count:,} {suffix}" for suffix, count in counts.most_common())
-        notes.append(f"left out files of formats that are not read: {listed} (first: {others[0]})")
-    return replace(dataset, notes=tuple(notes))
+        note = f"left out files of formats that are not read: {listed} (first: {others[0]})"
+        return replace(dataset, notes=(*dataset.notes, note))
+    return dataset
 
 
 def _call_function(reference: str, labeled: bool) -> Dataset:
