@@ -20,9 +20,7 @@ def fit(
 ) -> dict[str, HeldOut]:
     """Returns the predictions of baselines, fitted to the training images of each fold, for its test images.
 
-    ``majority``: always the class most frequent in training; ``size_threshold``: one threshold on the area, left out
-    without areas; ``size_and_color``: a logistic regression.  Labels are int (N,), areas (N,) the share of each image's
-    pixels that are not black (None where the background is not black), colors (N, 3) the mean of these pixels.
+    From areas (N,), the shares of pixels that are not black (None: other backgrounds), and their mean colors (N, 3).
     """
     inputs = np.column_stack([colors] if areas is None else [areas, colors]).astype(np.float64)
     rules = {"majority": _majority, "size_threshold": size_threshold, "size_and_color": _regression}
@@ -39,10 +37,9 @@ def fit(
 
 
 def best_threshold(areas: np.ndarray, labels: np.ndarray, classes: int) -> tuple[float, np.ndarray, np.ndarray]:
-    """Returns the lowest threshold that classifies most images correctly, and the class shares on both its sides.
+    """Returns the lowest threshold that classifies most images correctly, and the class shares (C,) up to and above it.
 
-    The threshold is half-way between two areas that occur, or the largest area if no threshold helps. The shares are
-    those at or below it and above it, (C,) each; the largest share is the predicted class of the side. O(n log n).
+    It is half-way between two areas that occur, or the largest area if no threshold helps. O(n log n).
     """
     order = np.argsort(areas, kind="stable")
     sorted_areas = areas[order]
@@ -66,10 +63,7 @@ def _majority(inputs: np.ndarray, labels: np.ndarray, tested: np.ndarray, classe
 
 
 def size_threshold(inputs: np.ndarray, labels: np.ndarray, tested: np.ndarray, classes: int) -> Predicted:
-    """Predicts the class shares on the image's side of a threshold; scores: the area, or less of it for small classes.
-
-    A class is large where its images are larger than all on average, in the training images of the fold.
-    """
+    """Predicts the class shares on the image's side of a threshold; scores: the area, negative for small classes."""
     areas, of_class = inputs[:, 0], np.eye(classes)[labels]
     threshold, below, above = best_threshold(areas, labels, classes)
     larger = of_class.T @ (areas - areas.mean()) >= 0

@@ -14,12 +14,10 @@ def calibration(test: HeldOut, level: float) -> dict[str, Any]:
     """Returns how well the probabilities of the heads of all seeds together are calibrated, with ``intervals``.
 
     With two classes the probability is that of class 1; with more, that of the predicted class, and what is observed
-    is whether it is the true one (C. Guo et al., On Calibration of Modern Neural Networks, 2017).
-
-    - ``slope`` and ``intercept`` of the logistic regression of the class on the log-odds (D. R. Cox, 1958): 1 and 0 if
-      calibrated, a slope below 1 if overconfident; None for more than two classes, or if the log-odds separate them.
-    - ``bins``: ``mean`` (probability), ``observed`` (share) and ``count`` (images) of each; ``ece``, the expected
-      calibration error: the mean over them of the difference of both. ``brier`` and ``brier_scaled`` as in `evaluate`.
+    is whether it is the true one (C. Guo et al., On Calibration of Modern Neural Networks, 2017). ``slope`` and
+    ``intercept`` are those of the logistic regression of the class on the log-odds (D. R. Cox, 1958): 1 and 0 if
+    calibrated; None for more than two classes, or if the log-odds separate them. ``ece``, the expected calibration
+    error, is the mean over ``bins`` of the difference of mean probability and observed share.
     """
     seeds, images, classes = test.probabilities.shape
     probabilities = np.asarray(test.probabilities, np.float64)
@@ -55,10 +53,7 @@ def calibration(test: HeldOut, level: float) -> dict[str, Any]:
 def _recalibration(
     test: HeldOut, jackknife: Jackknife, shown: np.ndarray, observed: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Returns slope and intercept of all images, then without each unit, (1 + K,); empty where they are undefined.
-
-    Without a unit they are those after one step of Newton's method.
-    """
+    """Returns slope and intercept, (1 + K,), without a unit after one step of Newton's method; empty if undefined."""
     from scipy.special import expit, logit
     from sklearn.linear_model import LogisticRegression
 

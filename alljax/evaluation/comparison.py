@@ -38,12 +38,6 @@ class Ranking:
         return "macro_recall" if any(trial["auc"] is None for trial in self.metrics["trials"].values()) else "auc"
 
     @cached_property
-    def leaky(self) -> set[str]:
-        """Names of the trials whose test leaks while that of others does not."""
-        trials, splits = self.metrics["trials"], self.metrics["splits"]
-        return self._unless_all({name for name in trials if splits[trials[name]["split"]]["protocol"]["leaky"]})
-
-    @cached_property
     def masked(self) -> set[str]:
         """Names of the trials on images without the cell, which are baselines, unless all are."""
         return self._unless_all({name for name, trial in self.metrics["trials"].items() if trial.get("masked")})
@@ -51,16 +45,18 @@ class Ranking:
     def _unless_all(self, names: set[str]) -> set[str]:
         return names if len(names) < len(self.metrics["trials"]) else set()
 
-    @property
+    @cached_property
     def marks(self) -> dict[str, str]:
         """Why a trial is ranked after all others, however high its metric: by name."""
-        return dict.fromkeys(self.masked, "cell masked") | dict.fromkeys(self.leaky, "leaky test")
+        trials, splits = self.metrics["trials"], self.metrics["splits"]
+        leaky = self._unless_all({name for name in trials if splits[trials[name]["split"]]["protocol"]["leaky"]})
+        return dict.fromkeys(self.masked, "cell masked") | dict.fromkeys(leaky, "leaky test")
 
     @cached_property
     def order(self) -> list[str]:
-        """Names of the trials, best first, equal ones in the order of the study; leaky, then masked ones come last."""
+        """Names of the trials, best first, equal ones in the order of the study; marked ones come last."""
         trials = self.metrics["trials"]
-        return sorted(trials, key=lambda name: (name in self.masked, name in self.leaky, -trials[name][self.metric]))
+        return sorted(trials, key=lambda name: (name in self.masked, name in self.marks, -trials[name][self.metric]))
 
     @property
     def best(self) -> str:
@@ -142,6 +138,6 @@ def _reach(draws: np.ndarray, level: float) -> list[float]:
         deviation = pairs.std(1, ddof=1)
         spread[index] = deviation[0]
         varying = deviation > 0  # two models with equal predictions never differ
-        if varying.any():
-            largest = np.maximum(largest, (np.abs(pairs[varying]) / deviation[varying, None]).max(0))
+        standardized = np.abs(pairs[varying]) / deviation[varying, None]
+        largest = np.maximum(largest, standardized.max(0, initial=0))
     return list(np.quantile(largest, level) * spread)

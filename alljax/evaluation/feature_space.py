@@ -31,10 +31,8 @@ def project(features: np.ndarray, queries: np.ndarray) -> np.ndarray:
 def probe_subjects(features: np.ndarray, subjects: Sequence[str], photographs: Sequence[str]) -> dict[str, float]:
     """Predicts the subject of each image of one class from its features (N, D); returns the mean ``recall``.
 
-    Logistic regression on principal components, in cross-validation that keeps the images of a photograph (by name)
-    together; subjects with fewer than `FOLDS` photographs are left out. Returns numbers of ``subjects`` and ``images``,
-    ``chance`` (1 / subjects) and ``upper``, the recall below which 95 % of random assignments of subjects are, too;
-    nothing without two subjects.
+    Cross-validation keeps the images of a photograph (by name) together, without subjects of fewer than `FOLDS`.
+    ``upper`` is the recall below which 95 % of random assignments of subjects are. Empty without two subjects.
     """
     _, names = np.unique(subjects, return_inverse=True)
     _, fields = np.unique(photographs, return_inverse=True)

@@ -1,7 +1,7 @@
 """Metrics of the predictions of one head: of all images, and without those of each unit."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -61,14 +61,13 @@ def areas(
 ) -> dict[str, np.ndarray]:
     """Returns the areas under the ROC and the precision-recall curve of each class against all others, within folds.
 
-    Scores of different heads differ in scale, so only images of the same fold are compared. AUC: over pairs of images
-    of the same fold; folds that lack a class are left out. Average precision: the mean over images of the class of the
-    precision among the images of their fold with at least their score, so folds are weighted by their images of it.
+    Scores of different heads differ in scale, so only images of the same fold are compared. AUC: over pairs of images;
+    folds that lack a class are left out. Average precision: the mean over images of the class of the precision among
+    the images of their fold with at least their score.
 
-    From labels, fold and unit of each image, int (N,), scores (N, C) and the number K of units.  Returns ``auc_0``, …,
-    ``pr_auc_0``, … of classes, ``macro_auc``, ``weighted_auc``, …, means over classes, plain and weighted by images,
-    and ``auc`` and ``pr_auc``, those of class 1 of two, else the plain means: of all images, then without each unit,
-    (1 + K,); the average precision is not known (NaN) without a unit.
+    From labels, fold and unit of each image, int (N,), scores (N, C) and the number K of units. Returns ``auc_0``, … of
+    classes, ``macro_auc`` and ``weighted_auc`` (by images), and ``auc``, that of class 1 of two, else the plain mean,
+    and the same of ``pr_auc``: of all images, then without each unit, (1 + K,), which is NaN for the precision.
     """
     by_class: dict[str, dict[int, np.ndarray]] = {"auc": {}, "pr_auc": {}}
     for label in np.unique(labels):
@@ -124,18 +123,12 @@ def folds_are_complete(labels: np.ndarray, fold: np.ndarray) -> bool:
     return bool((occurs.all(0) == occurs.any(0)).all())
 
 
-def ranked_classes(classes: int) -> Sequence[int]:
-    """Returns the classes whose AUC is averaged: the second of two, else all of them."""
-    return [1] if classes == 2 else range(classes)
-
-
 def pairs_in_order(positive: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Counts the pairs of a positive and a negative image of the same group (the statistic of Mann and Whitney).
 
-    From positive bool (N,), scores (N,) and groups int (N,).  Returns for each image the number of its pairs in which
-    the positive image has the higher score (ties count half), and the number of all its pairs, (2, N): the AUC is the
-    ratio of the sums over the positive images. And the share of positive images among those of its group with at least
-    its score, (N,). O(N log N).
+    From positive bool (N,), scores (N,) and groups int (N,). Returns for each image the number of its pairs in which
+    the positive image has the higher score (ties count half), and that of all its pairs, (2, N); and the share of
+    positive images among those of its group with at least its score, (N,). O(N log N).
     """
     values, rank = np.unique(scores, return_inverse=True)
     start = groups * len(values)

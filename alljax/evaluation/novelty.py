@@ -16,8 +16,7 @@ MAX_IMAGES = 1000
 def training_features(features: np.ndarray, subjects: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Returns what `distances` needs of at most `MAX_IMAGES` training images, chosen at random from `rows`.
 
-    From features (N, D) and subjects (N,) of all images: ``features`` of unit length, float16 (M, D), and ascending
-    ``distances`` (M,) of each to the nearest of another subject.
+    ``features`` of unit length, float16 (M, D), and ascending ``distances`` (M,) to the nearest of another subject.
     """
     chosen = np.sort(np.random.default_rng(0).permutation(rows)[:MAX_IMAGES])
     unit, of_chosen = normalize(features[chosen]), subjects[chosen]

@@ -29,8 +29,8 @@ def fit_thresholds(
 ) -> list[dict[str, Any]]:
     """Fits thresholds to predictions (M, C) of single heads; empty for more than two classes.
 
-    `folds`, int (M,), are the folds for which a prediction may be used: ``thresholds`` has one per fold. ``threshold``,
-    for new images, is fitted to the mean probability of each of `images`, as means of several heads are less extreme.
+    ``thresholds`` has one for each of `folds`, int (M,), for which a prediction may be used; ``threshold``, for new
+    images, is fitted to the mean over heads of each of `images`, as means are less extreme.
     """
     if probabilities.shape[1] != 2:
         return []

@@ -35,9 +35,8 @@ def subgroups(test: HeldOut, groups: Mapping[str, np.ndarray], level: float) -> 
 def beyond_size(test: HeldOut, areas: np.ndarray, level: float) -> dict[str, Any] | None:
     """Returns the AUC over pairs of images of cells of similar size: of the same fold and the same stratum of size.
 
-    A model that knows only the size, areas (N,), has an AUC near 0.5 there.  Returns ``auc`` and its ``interval`` (or
-    None); ``strata``, smallest cells first, each with its mean ``area``, number of ``images``, and ``auc`` (None
-    without pairs).  None where the AUC within folds is undefined.
+    A model that knows only the size, areas (N,), has an AUC near 0.5 there. ``strata``: smallest cells first, ``auc``
+    None without pairs. None where the AUC within folds is undefined.
     """
     if not folds_are_complete(test.labels, test.fold):
         return None

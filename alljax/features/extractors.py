@@ -32,8 +32,7 @@ ZIGZAG = np.lexsort((np.where((_ROW + _COLUMN) % 2, _ROW, _COLUMN), _ROW + _COLU
 def dct_features(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Returns the spectra (T · d,) of an image (S, S, 3): T = S / 8 rows of blocks of d = S / 8 · 16 values.
 
-    Each 8 × 8 block of luma has the first 16 coefficients, in zig-zag order, of its orthonormal DCT-II. Rows and
-    columns beyond the last whole block are left out.
+    A block of 8 × 8 lumas has the first 16 coefficients, in zig-zag order, of its orthonormal DCT-II.
     """
     count = len(pixels) // BLOCK
     luma = pixels[: count * BLOCK, : count * BLOCK] @ texture.LUMA

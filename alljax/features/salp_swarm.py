@@ -22,7 +22,7 @@ def select(
 
     A salp is a position in [0, 1]^D; it keeps the features above 1/2. The fitness, to be minimized, is 0.99 · error +
     0.01 · share of kept features (H. Faris et al., 2018, 10.1016/j.knosys.2018.05.009), with the error of a ridge
-    classifier instead of nearest neighbors. Arguments are those of `selection.fit`, with standardized features.
+    classifier instead of nearest neighbors.
     """
     fewest = min(len(np.unique(groups[labels == label])) for label in np.unique(labels))
     if fewest < 2:
@@ -61,8 +61,7 @@ def swarm(fitness: Callable[[np.ndarray], float], size: int, salps: int, iterati
 def ridge_error(features: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> Callable[[np.ndarray], float]:
     """Returns a function from kept features, bool (D,), to the error of scikit-learn's RidgeClassifier over folds.
 
-    Gram matrices (D, D) of all features are computed once, and each call solves the kept rows and columns; where there
-    are more features than images, it solves in the dual, with the kernel (N, N) of the kept features.
+    It solves rows and columns of Gram matrices (D, D) that are computed once, or in the dual where D > N.
     """
     from scipy.linalg import cho_factor, cho_solve
 

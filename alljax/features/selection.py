@@ -48,10 +48,8 @@ def fit(
     ``standardize``: zero mean, unit variance. ``anova``: the ``keep`` features with the largest F statistic, or all.
     ``correlation``: from the largest F, each feature whose correlations with those kept so far are at most
     ``max_correlation`` in magnitude. ``pca``: the fewest components with more than the share ``variance`` of the
-    variance, at most one per image. ``random``: ``keep`` features at random. ``salp_swarm``: see `salp_swarm.select`.
-
-    Features are float32 (N, D), labels and subjects (groups) int (N,); `show` gets the progress of the salp swarm.
-    `DataError`: all features are constant.
+    variance. ``random``: ``keep`` features at random. ``salp_swarm``: see `salp_swarm.select`, with its progress in
+    `show`. Features are float32 (N, D), labels and subjects (groups) int (N,).
     """
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import StandardScaler

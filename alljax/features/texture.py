@@ -39,10 +39,9 @@ _RADIUS = 3  # in pixels, of the opening that removes grains and bridges
 
 
 def texture_features(pixels: NDArray[np.uint8], config: ConfigDict) -> NDArray[np.float32]:
-    """Returns the features (D,) of an image (H, W, 3) of a cell on black.
+    """Returns the features (D,) of an image (H, W, 3) of a cell on black: finite, also of a black image.
 
-    They are the means and the ranges of `COOCCURRENCE` over four angles, the means of `RUNS`, and `SHAPE`, and finite
-    for all images: without pairs or runs, as in a black image, they are 0 (correlation 1).
+    They are the means and the ranges of `COOCCURRENCE` over four angles, the means of `RUNS`, and `SHAPE`.
     """
     texture = config.texture
     mask = nucleus_mask(pixels, texture.clusters) if texture.region == "nucleus" else np.any(pixels, axis=2)
@@ -66,8 +65,7 @@ def to_lab(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 def nucleus_mask(pixels: NDArray[np.uint8], clusters: int) -> Mask:
     """Returns the pixels (H, W) of the nucleus in an image (H, W, 3) of a cell on black.
 
-    Of the `clusters` of L*, a* and b* the nucleus is the darkest: its largest connected part, without holes, after an
-    opening. The same image always has the same mask; a cell with no more pixels than `clusters` is a nucleus.
+    Of the `clusters` of L*, a* and b* it is the darkest: its largest connected part, without holes, after an opening.
     """
     cell = np.any(pixels, axis=2)
     # With L*, because a* and b* alone divide many cells of C-NMC 2019 into their colored rim and the rest.

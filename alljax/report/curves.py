@@ -10,7 +10,6 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from alljax.evaluation.intervals import HeldOut
-from alljax.evaluation.metrics import ranked_classes
 from alljax.report.plots import DASHES, PALETTE, add_legend, panels_of, save, shorten
 from alljax.report.tables import Figure
 
@@ -80,7 +79,7 @@ def _of_classes(
 ) -> Curves:
     """Returns curves of class 1 or of each class; `curve` returns values over `GRID` and the weight of a fold."""
     folds, curves = [np.flatnonzero(test.fold == index) for index in np.unique(test.fold)], {}
-    for label in ranked_classes(len(class_names)):
+    for label in range(1 if len(class_names) == 2 else 0, len(class_names)):
         positive, values = test.labels == label, []
         if not all(0 < positive[rows].sum() < len(rows) for rows in folds):
             continue

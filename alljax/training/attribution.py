@@ -32,13 +32,9 @@ def occlusion_map(decreases: np.ndarray) -> np.ndarray:
 
 
 class Explainer:
-    """The compiled functions for one network; its parameters and the images are arguments.
-
-    What is explained is the log-odds of a class, log(p / (1 - p)), as the mean over heads.
-    """
+    """Explains the mean over heads of the log-odds of a class, log(p / (1 - p)); parameters are arguments."""
 
     def __init__(self, network: Network, config: ConfigDict, num_classes: int) -> None:
-        """Compiles nothing yet; `config` is that of the heads."""
         self._network, self._head = network, make_head(config, num_classes, network.sequence)
 
     def attribute(self, variables: Any, heads: Any, image: np.ndarray) -> Attribution:
@@ -46,8 +42,7 @@ class Explainer:
 
         Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391) is the sum of the activations, each channel weighted by the
         mean gradient of the log-odds, without the final ReLU. Occlusion (Zeiler & Fergus 2014, arXiv 1311.2901) is the
-        decrease of the log-odds when a patch has its mean color everywhere, which leaves the background as it is; a
-        block has the mean over the patches that cover it.
+        decrease of the log-odds when a patch has its mean color everywhere: of a block, the mean over its patches.
         """
         arguments = variables, heads, image
         log_odds, grad_cam = jax.device_get(self._grad_cam(*arguments))

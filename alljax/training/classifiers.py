@@ -24,11 +24,7 @@ TRUSTED = [
 
 
 def fit(config: ConfigDict, features: np.ndarray, labels: np.ndarray, seed: int) -> Any:
-    """Returns the estimator ``classifier.name`` of scikit-learn, fitted to float32 (N, D) with every class in labels.
-
-    It gets ``seed``, the settings ``classifier.*`` that it has, and ``train.class_weights`` (k-NN has none).
-    `ConfigError`: more neighbors than training images.
-    """
+    """Returns the estimator ``classifier.name``, fitted on float32 (N, D) with every class in labels."""
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier

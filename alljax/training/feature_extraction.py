@@ -118,10 +118,7 @@ class FeatureExtractor:
         return features
 
     def load_for_training(self, config: ConfigDict, *sources: Source) -> Any:
-        """Returns features as `load`: a JAX array on the device, or a NumPy array that is read block by block.
-
-        ``features.memory=auto`` chooses the device where they fill at most a quarter of its free memory.
-        """
+        """Returns features as `load`: a JAX array where they fill at most a quarter of the memory, or those on disk."""
         features, memory = self.load(*sources), config.features.memory
         if memory == "disk":
             return features
@@ -218,10 +215,7 @@ def feature_key(source: Source, digests: tuple[str, ...]) -> str:
 def feature_blocks(
     networks: Sequence[Network], source: ImageReader, config: ConfigDict
 ) -> Generator[list[np.ndarray], None, None]:
-    """Yields float32 (b, D), for each network, of b images at a time, in the order of the images.
-
-    A batch is sharded over all devices of all processes; each process decodes its part, and all get the result.
-    """
+    """Yields float32 (b, D), for each network, of b images at a time: sharded over all devices of all processes."""
     prepare, extract = make_extractor(tuple(networks))
     variables = prepare(networks[0].variables)
     count, size, shard = len(source.labels), config.features.batch_size, (jax.process_index(), jax.process_count())
@@ -242,10 +236,8 @@ def feature_blocks(
 
 
 def compute_ahead(function: Callable[[Any], _Result], batches: Iterable[Any]) -> Generator[Future[_Result], None, None]:
-    """Yields the futures of a function of batches, which several threads compute, one batch each.
-
-    On a CPU one batch per core is faster than all cores on one batch; on a GPU the next batch is copied meanwhile.
-    """
+    """Yields the futures of a function of batches, which several threads compute, one batch each."""
+    # On a CPU one batch per core is faster than all cores on one batch; on a GPU the next batch is copied meanwhile.
     return read_ahead(function, batches, min(files.cpu_cores(), files.THREADS) if jax.default_backend() == "cpu" else 2)
 
 
@@ -255,8 +247,8 @@ def make_extractor(
 ) -> tuple[Callable[[Any], Any], Callable[[Any, np.ndarray], list[jax.Array]]]:
     """Returns two functions for networks that differ in ``stage`` and ``pool`` only; the second is compiled.
 
-    The first puts the variables on all local devices, prepared once for what computes them.  The second maps them and
-    uint8 (B, S, S, 3), sharded, to float32 features (B, D) of each network, in one pass through the deepest.
+    The first puts variables on all local devices. The second maps them and uint8 (B, S, S, 3), sharded, to float32
+    features (B, D) of each network, in one pass through the deepest.
     """
     first = networks[0]
     deepest = max((network.stage for network in networks), key=first.backbone.stages.index)

@@ -1,9 +1,8 @@
 """Frozen mode: training of classifier heads on features of a frozen backbone, which are computed once.
 
 All runs of a fold (seeds, and trials that differ in numbers only) make the steps of an epoch in one compiled call; on
-the CPU, where one run after another is as fast, `study.trials` trains several folds at a time in threads.
-Features are a JAX array, or a NumPy array that is mapped from a file and read in blocks, because flattened activations
-of a data set can exceed the memory.  Both ways make the same steps on the same images in the same order.
+the CPU, where one run after another is as fast, `study.trials` trains several folds at a time in threads. Features are
+a JAX array, or a NumPy array that is mapped from a file and read in blocks; both ways make the same steps.
 """
 
 import functools
@@ -43,10 +42,8 @@ class FoldOutcome(NamedTuple):
 
 
 def compile_key(config: ConfigDict) -> str:
-    """Returns the same text for configs whose heads are trained by the same compiled functions.
-
-    Numbers of the optimizer are arguments; one that is 0 (no weight decay) removes its part of the computation.
-    """
+    """Returns the same text for configs whose heads are trained by the same compiled functions."""
+    # Numbers are arguments; one that is 0 (no weight decay) removes its part of the computation.
     arguments = {"train.epochs", *(f"train.{name}" for name in NUMBERS if config.train[name])}
     read = ("train.", "model.hidden", "model.dropout", "classifier.")
     settings = configs.flatten(config).items()
@@ -68,11 +65,7 @@ def select_runs(runs: RunInputs, rows: np.ndarray) -> RunInputs:
 
 
 class HeadTrainer:
-    """Trains the heads of R runs at a time on the features of one fold.
-
-    Trainers with equal `compile_key` and shapes are equal and share their compiled functions; those that do not depend
-    on the optimizer are shared by all.
-    """
+    """Trains the heads of R runs at a time on the features of one fold; equal trainers share compiled functions."""
 
     def __init__(
         self, config: ConfigDict, num_classes: int, num_features: int, sequence: tuple[int, int] | None = None
@@ -96,8 +89,7 @@ class HeadTrainer:
         """Returns the outcome after each number of epochs, ascending; without validation rows there are no curves.
 
         On an accelerator as many runs are trained side by side as fit into memory, on the CPU one. Features are float32
-        (N, D), labels int32 (N,). `update` gets the number of epochs done, and the mean accuracy on the validation rows
-        of the runs that are side by side.
+        (N, D), labels int32 (N,). `update` gets the number of epochs done and the mean accuracy on the validation rows.
         """
         size = 1 if jax.default_backend() == "cpu" else self.side_by_side
         if len(runs.key) > size:
@@ -252,8 +244,7 @@ def _read(features: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> Inputs:
 def over_runs(function: Callable[..., Any], *arguments: Any) -> Any:
     """Maps a function over the leading axis of its arguments: vectorized on an accelerator, in sequence on a CPU.
 
-    XLA's CPU back end multiplies batches of small matrices three to four times more slowly than one matrix at a
-    time; a GPU is only filled by several runs at once.
+    XLA's CPU back end multiplies batches of small matrices three to four times more slowly than single ones.
     """
     if jax.default_backend() == "cpu":
         return jax.lax.map(lambda run: function(*run), arguments)

@@ -169,8 +169,7 @@ def check_names(config: ConfigDict) -> None:
 def _load(name: str, path: str, weights: str, seed: int) -> Network:
     """Returns the network with its weights and their preprocessing; the features are those of its last stage.
 
-    A file with the hash of a known source is not read until its variables are needed. Random weights are those that the
-    module draws, with the preprocessing of its first layout.
+    A file with the hash of a known source is not read until its variables are needed.
     """
     backbone, located, key = get_backbone(name), store.find(path, weights, name), jax.random.key(seed)
 
@@ -201,10 +200,7 @@ def _load(name: str, path: str, weights: str, seed: int) -> Network:
 
 
 def check_compiler() -> None:
-    """Raises `ConfigError` if the reproducer of jax issue 39103, a vectorized matrix-vector product and sum, fails.
-
-    It runs once per jaxlib version and platform: a file in the cache records success.
-    """
+    """Raises `ConfigError` if jax issue 39103, a wrong matrix-vector product, shows; success is recorded per jaxlib."""
     passed = files.cache_dir() / "self-checks" / f"jaxlib-{jaxlib_version}-{jax.default_backend()}"
     if cache.read_text(passed):
         return

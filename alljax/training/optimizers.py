@@ -85,10 +85,9 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """Returns the update of one step, counted from 0, by ``train.optimizer`` with schedule, weight decay and clipping.
 
-    Weight decay is decoupled from the gradient, as in Keras (Loshchilov & Hutter 2017, arXiv 1711.05101):
-    ``train.weight_decay`` · parameter is added to the direction before the learning rate multiplies it.  The global
-    norm that is clipped is that of the trainable parameters.  A number that is 0 in the config is not part of the
-    computation.  With groups, gradients and parameters are flat; parameters without a gradient stay as they are.
+    Weight decay is decoupled from the gradient, as in Keras (Loshchilov & Hutter 2017, arXiv 1711.05101): added to the
+    direction before the learning rate multiplies it. Numbers that are 0 in the config are not part of the computation.
+    With groups, gradients and parameters are flat; parameters without a gradient stay as they are.
     """
     clip = (optax.clip_by_global_norm(hyperparameters["clip_norm"]),) if config.train.clip_norm else ()
     parts = config, hyperparameters, -learning_rate(config, hyperparameters, step)

@@ -20,7 +20,7 @@ def select(
 ) -> tuple[Selection, np.ndarray]:  # fmt: skip
     """Returns the selection fitted to a fold, and the selected features (N, d) of its rows; other rows are 0.
 
-    From all features (N, D), and labels and subjects (N,), int; `show` gets the progress of a long one. With
+    From features (N, D), and labels and subjects (N,), int; `show` gets the progress of a long one. With
     ``features.select_scope=all``, a leak, the selection is fitted to the test rows, too.
     """
     train = np.sort(fold.train[: fold.train_count])
@@ -37,12 +37,9 @@ def select(
 def fit_estimators(
     config: ConfigDict, features: np.ndarray, labels: np.ndarray, fold: FoldRows, seeds: int
 ) -> FoldOutcome:
-    """Fits an estimator per seed to the training rows of features (N, D); its ``probabilities`` are scores.
-
-    Only a random forest depends on the seed; of others all seeds have the same estimator.
-    """
+    """Fits an estimator per seed to the training rows of features (N, D); its ``probabilities`` are scores."""
     train, tested = fold.train[: fold.train_count], features[fold.test[: fold.test_count]]
-    different = seeds if config.classifier.name == "random_forest" else 1
+    different = seeds if config.classifier.name == "random_forest" else 1  # others do not depend on the seed
     fitted = []
     for seed in range(config.seed, config.seed + different):
         fitted.append(classifiers.fit(config, features[train], labels[train], seed))
@@ -54,10 +51,7 @@ def fit_estimators(
 def calibrate(
     outcomes: Sequence[FoldOutcome], inner: Sequence[np.ndarray], divided: Sequence[Sequence[Fold]], labels: np.ndarray
 ) -> tuple[list[FoldOutcome], list[np.ndarray]]:
-    """Returns the outcomes of folds, and the predictions of all inner folds, with probabilities instead of scores.
-
-    Estimators of a fold without `predict_proba` are calibrated by the scores (m, C) of its inner folds.
-    """
+    """Returns outcomes, and predictions of inner folds, with probabilities (calibrated by the latter) for scores."""
     calibrated, parts, left = [], list[np.ndarray](), iter(inner)
     for outcome, of_fold in zip(outcomes, divided, strict=True):
         scores = [next(left) for _ in of_fold]

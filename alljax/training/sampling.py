@@ -80,10 +80,7 @@ def steps_per_epoch(config: ConfigDict, fold: FoldRows) -> int:
 
 
 def epoch_order(key: jax.Array, fold: FoldRows, labels: jax.Array, balanced: bool) -> jax.Array:
-    """Returns the training rows of one epoch in order, int32 (T,), padding last; the same in both modes.
-
-    The key is that of run and epoch, the labels, int32 (N,), are those of all images.
-    """
+    """Returns the training rows of an epoch in order, int32 (T,), padding last; the key is that of run and epoch."""
     if balanced:
         return _balanced(key, fold, labels)
     length = len(fold.train)
@@ -92,10 +89,7 @@ def epoch_order(key: jax.Array, fold: FoldRows, labels: jax.Array, balanced: boo
 
 
 def _balanced(key: jax.Array, fold: FoldRows, labels: jax.Array) -> jax.Array:
-    """Samples as many rows as there are training rows, with replacement, every class equally often, padding last.
-
-    Of n samples each of C classes has n // C or one more; which classes have one more is random.
-    """
+    """Samples as many rows as there are training rows, with replacement, classes equally often, give or take one."""
     length, num_classes, train = len(fold.train), len(fold.class_weights), jnp.asarray(fold.train)
     position_key, first_key, row_key = jax.random.split(key, 3)
     valid = jnp.arange(length) < fold.train_count

@@ -71,10 +71,7 @@ class Mesh:
         return jax.device_get(tree if self._fsdp == 1 else self._gather(tree))
 
     def jit(self, function: Function, batch: int | None = None, donate: int | tuple[()] = ()) -> Function:
-        """Compiles a pure function of replicated trees and argument number `batch`, which is sharded (None: no batch).
-
-        Results are placed as by `replicate`; the memory of argument number `donate` is reused for them.
-        """
+        """Compiles a pure function of replicated trees and argument number `batch`, which is sharded (None: none)."""
 
         @functools.wraps(function)  # its name appears in profiles
         def constrained(*arguments: Any) -> Any:
@@ -104,7 +101,7 @@ class PmapMesh(Mesh):
         self._batch = NamedSharding(self._mesh, PartitionSpec(DATA))
 
     def shard(self, batch: Any) -> Any:
-        """See `Mesh`; adds a leading axis of the devices of this process."""
+        """Adds a leading axis of the devices of this process."""
         local = jax.local_device_count()
         parts = jax.tree.map(lambda leaf: leaf.reshape(local, -1, *leaf.shape[1:]), batch)
         return jax.device_put(parts, self._batch)

@@ -119,9 +119,8 @@ def make_train_step(
     """Returns a pure function ``(state, frozen_params, batch, run) → state`` that makes one optimizer step.
 
     The loss is Σ mask · weight · class_weight · loss / Σ mask over the global batch, as in Keras, whatever the number
-    of devices and ``train.accumulation_steps``; layers that normalize by the batch see one accumulated part of it at a
-    time. `trainable` has the paths of the parameters that change (None: all), `axis` is the mapped axis under
-    `jax.pmap`.
+    of devices and ``train.accumulation_steps``. `trainable` has the paths of the parameters that change (None: all),
+    `axis` is the mapped axis under `jax.pmap`.
     """
     parts = config.train.accumulation_steps
 
