@@ -29,7 +29,9 @@ RETIRED = {
     "licence": "license", "labelled": "labeled", "unlabelled": "unlabeled", "recognise": "recognize",
     "told apart": "distinguishable", "set aside": "reserve", "set-up": "configuration", "goes on from there": "resumes",
 }  # fmt: skip
-PATTERNS = ("alljax/**/*.py", "alljax/**/*.j2", "configs/*.py", "launch/*", "README.md", "third_party/*.toml")
+PATTERNS = (
+    "alljax/**/*.py", "alljax/**/*.j2", "configs/*.py", "docs/**/*.md", "launch/*", "README.md", "third_party/*.toml",
+)  # fmt: skip
 TEXTS = [path for pattern in PATTERNS for path in sorted(ROOT.glob(pattern))]
 
 
