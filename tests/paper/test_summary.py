@@ -1,5 +1,8 @@
 import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from alljax import paper
 from alljax.paper import summary
@@ -40,3 +43,11 @@ def test_make_reproduce_is_one_study() -> None:
     expected = 'study --config=configs/paper.py:both --workdir="runs/reproduce" --config.data.source="my cells.zip"'
     assert expected in printed.stdout
     assert "SOURCE=" in subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stderr
+
+
+@pytest.mark.long
+def test_make_reproduce_prints_the_summary(tmp_path: Path) -> None:
+    command = ["make", "--old-file=.venv/.demo", f"BIN={Path(sys.executable).parent}", "reproduce"]
+    words = ["VARIANT=toy,both", "SOURCE=synthetic", f"WORKDIR={tmp_path}"]
+    printed = subprocess.run([*command, *words], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    assert printed.endswith((tmp_path / "summary.md").read_text())
