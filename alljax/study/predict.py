@@ -83,7 +83,7 @@ def open_source(models: Sequence[Ensemble], images: Any) -> Dataset:
             listed = f"{study.folder} has {', '.join(study.classes)}, {first.folder} has {', '.join(first.classes)}"
             raise WorkdirError(f"studies of different classes cannot predict together: {listed}")
     source = replace(as_dataset(images, data.synthetic, data.name_pattern), classes=tuple(first.classes))
-    for note in source.notes:
+    for note in () if isinstance(images, Dataset) else source.notes:  # its notes are known
         logging.info(note)
     return source
 
