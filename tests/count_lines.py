@@ -7,8 +7,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-MAX_PACKAGE = 16_200
-MAX_TESTS = 16_100
+MAX_PACKAGE = 17_000
+MAX_TESTS = 16_900
 ROOT = Path(__file__).resolve().parents[1]
 SUFFIXES = {".py", ".j2", ".css", ".js", ".csv"}
 

@@ -4,8 +4,9 @@ r"""Our reading of [23]: a convolutional network, an LSTM on its feature map, an
         --config.data.source=C-NMC_Leukemia.zip
 
 Softmax on the features of a frozen VGG16, an LSTM over the 49 pixels of its last feature map, and an LSTM over rows
-of blocks of the discrete cosine transform, standardized; each alone and their mean: 4 trials.  ``:toy``: 64 pixels,
-three blocks, random weights, half a minute.
+of blocks of the discrete cosine transform, standardized; each alone and their mean: 4 trials.  On 512 images of C-NMC
+(with --config.data.allow_partial=true; 8 minutes) expect AUCs of .75 [.58, .87], .64 [.41, .82], .56 [.34, .76] and,
+of the mean, .74 [.56, .86].  ``:toy``: 64 pixels, three blocks, random weights, half a minute.
 """
 
 from ml_collections import ConfigDict
