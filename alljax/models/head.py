@@ -37,7 +37,7 @@ class Head(nn.Module):
         if self.kind == "mlp":
             features = nn.relu(nn.Dense(self.hidden, kernel_init=initialize, name="dense")(features))
         elif self.sequence:
-            steps = features.reshape(len(features), *self.sequence)
+            steps = features.reshape(features.shape[0], *self.sequence)
             states: Any = nn.RNN(nn.OptimizedLSTMCell(self.hidden, name="lstm"))(steps)
             features = states[:, -1]
         if self.dropout and keys is not None:

@@ -127,10 +127,10 @@ def max_pool(images: jax.Array, size: int, stride: int, padding: int) -> jax.Arr
     """Maximum of each window of (B, H, W, C), padded with −∞; on a CPU of strided slices, which XLA vectorizes."""
 
     def library(images: jax.Array) -> jax.Array:
-        # Keywords: jax2onnx replaces this function while it traces.
-        pooled: jax.Array = nn.max_pool(
-            images, window_shape=(size, size), strides=(stride, stride), padding=((padding, padding),) * 2
-        )
+        # XLA joins both; jax2onnx 0.13 knows keywords only, and ignores other values of `padding`.
+        widths = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+        images = jnp.pad(images, widths, constant_values=-jnp.inf) if padding else images
+        pooled: jax.Array = nn.max_pool(images, window_shape=(size, size), strides=(stride, stride), padding="VALID")
         return pooled
 
     def on_cpu(images: jax.Array) -> jax.Array:

@@ -32,11 +32,11 @@ class Embedding(nn.Module):
     def __call__(self, images: jax.Array, context: BatchNormContext | None) -> jax.Array:
         """Maps (B, H, W, 3) to tokens (B, 1 + H/14 · W/14, 1, width)."""
         patches = Conv(self.width, PATCH, PATCH, ((0, 0), (0, 0)), use_bias=True, name="proj")(images)
-        patches = patches.reshape(len(images), -1, self.width)
+        patches = patches.reshape(images.shape[0], -1, self.width)
         initialize = nn.initializers.truncated_normal(0.02)
         positions = self.param("pos_embed", initialize, (1, 1 + patches.shape[1], self.width), jnp.float32)
         token = self.param("cls_token", initialize, (1, 1, self.width), jnp.float32).astype(images.dtype)
-        tokens = jnp.concatenate([jnp.broadcast_to(token, (len(images), 1, self.width)), patches], axis=1)
+        tokens = jnp.concatenate([jnp.broadcast_to(token, (images.shape[0], 1, self.width)), patches], axis=1)
         return (tokens + positions.astype(images.dtype))[:, :, None]
 
 

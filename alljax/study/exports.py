@@ -34,6 +34,7 @@ def to_onnx(opened: Ensemble) -> bytes:
     function, images = make_function(opened), _images(opened, "N")
     try:
         import jax2onnx
+        import onnxruntime
         from onnx import helper
     except ImportError as error:
         raise ConfigError(f"ONNX files need other packages ({error}): pip install 'alljax[onnx]'") from error
@@ -45,7 +46,14 @@ def to_onnx(opened: Ensemble) -> bytes:
         reason = str(error).partition("\n")[0]
         raise ConfigError(f"{opened.trial}: jax2onnx cannot convert it ({reason}); use --format=stablehlo") from error
     helper.set_model_props(model, {"alljax": json.dumps(_describe(opened))})
-    return bytes(model.SerializeToString())
+    content = bytes(model.SerializeToString())
+    example = np.random.default_rng(0).integers(0, 256, (2, *images.shape[1:]), np.uint8)
+    (found,) = onnxruntime.InferenceSession(content).run(None, {"images": example})
+    if not np.allclose(
+        found, jax.jit(function)(example), atol=1e-4
+    ):  # jax2onnx ignores arguments that it does not know
+        raise ConfigError(f"{opened.trial}: jax2onnx converts it to another function; use --format=stablehlo")
+    return content
 
 
 def to_stablehlo(opened: Ensemble) -> bytes:
