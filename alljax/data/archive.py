@@ -97,10 +97,10 @@ def read_member(opened: zipfile.ZipFile, name: str, what: str = "", threads: int
         return file.read(member.file_size)
 
 
-def read_arrays(path: Path, *names: str, shapes: Mapping[str, tuple[int, ...]] | None = None) -> dict[str, NDArray]:
-    """Returns the arrays `names` (empty: all) of an .npz, which must be float32 with `shapes`; see `ZIP_ERRORS`."""
+def read_arrays(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None) -> dict[str, NDArray]:
+    """Returns the arrays of an .npz, which must be float32 with `shapes`, if given; see `ZIP_ERRORS`."""
     with path.open("rb") as file, np.load(file) as arrays:
-        declared = {name: _declared(arrays.zip, name) for name in names or arrays if name in arrays}
+        declared = {name: _declared(arrays.zip, name) for name in arrays}
         found = {name: shape for name, (shape, dtype) in declared.items() if dtype == np.float32}
         if shapes is not None and (different := dict(found.items() ^ shapes.items())):
             raise DataError(f"{path} does not fit its network: another shape of {first_few(sorted(different))}")

@@ -22,13 +22,6 @@ def test_files_and_folders_without_system_files(plant, zipped):
     assert archive.read("a/10.png") == b"10"
 
 
-def test_zips_in_a_folder_are_listed_as_folders(plant):
-    plant({"all/1.png": b"1"}, zipped=True, root="source/sub/fold_1")
-    archive = Archive(plant({"readme.txt": b""}))
-    assert archive.paths == ("readme.txt", "sub/", "sub/fold_1.zip/all/1.png")
-    assert archive.read("sub/fold_1.zip/all/1.png") == b"1"
-
-
 def test_threads_read_one_zip(plant):
     contents = {f"a/{i}.png": os.urandom(20_000) for i in range(60)}
     archive = Archive(plant(contents, zipped=True))

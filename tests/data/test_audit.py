@@ -9,7 +9,6 @@ from PIL import Image
 
 from alljax.data import audit, synthetic
 from alljax.data.protocols import OF_SOURCES, PROTOCOLS
-from alljax.errors import DataError
 
 MADE = synthetic.read_synthetic(6, 24, 225, 0)
 CELLS = [MADE.read(record) for record in MADE.records]
@@ -86,14 +85,6 @@ def test_near_duplicates_are_counted_per_test_image(tree) -> None:
     leaks = by_protocol(audit.audit(tree(copies)))["leave_one_subject_out"]
     # three when a0 is tested, three when a3 is
     assert counts(leaks, "folds", "test_images", "duplicate", "near") == (8, 27, 0, 6)
-
-
-def test_overrides(tree) -> None:
-    source, two = tree(), ["--config.split.repeats=2", "--config.split.folds=4"]
-    leaks = by_protocol(audit.audit(source, two))
-    assert (leaks["subject_kfold"]["folds"], leaks["leave_one_subject_out"]["folds"]) == (8, 8)
-    with pytest.raises(DataError, match="no such file or folder"):
-        audit.audit(f"{source}-none")
 
 
 def test_leaky_subset_is_an_error(tree) -> None:

@@ -71,9 +71,6 @@ def test_black_stays_exactly_black(cells: jax.Array) -> None:
     for name in COLORS:
         images = augmented({name: EVERYTHING[name]}, cells)
         assert not np.asarray(images)[background].any(), name
-
-
-def test_padding_stays_black(cells: jax.Array) -> None:
     assert not np.asarray(augmented(EVERYTHING, jnp.zeros_like(cells))).any()
 
 

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 import pytest
 
 from alljax.data import cnmc
-from alljax.data.archive import Archive, natural_sort
+from alljax.data.archive import natural_sort
 from alljax.data.readers import open_all
 
 pytestmark = pytest.mark.real
@@ -72,17 +72,6 @@ def test_records_equal_the_manifest(dataset, manifest):
         "prelim: 1,867 of 1,867 images",
         "final: 2,586 of 2,586 images",
     )
-
-
-def test_names_determine_subset_and_fold(manifest, dataset, tmp_path):
-    merged = Archive(tmp_path)
-    merged.paths = merged.images = natural_sort(
-        f"{row['label'].upper()}/{row['uid_name']}" for row in manifest if row["label"]
-    )
-    merged = cnmc.read_cnmc(merged)
-    labeled = [record for record in dataset.records if record.subject]
-    assert len(merged.records) == len(labeled) == 12_528
-    assert {values[1:] for values in fields(merged.records)} == {values[1:] for values in fields(labeled)}
 
 
 def test_known_subjects_are_those_that_share_images(dataset):

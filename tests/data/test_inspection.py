@@ -1,4 +1,4 @@
-"""Properties of all images: what is measured, what is cached, and images that cannot be read."""
+"""Properties of all images: what is measured and cached, unreadable images, and properties that predict a class."""
 
 import dataclasses
 import hashlib
@@ -9,7 +9,7 @@ from data.conftest import encode
 from PIL import Image
 
 from alljax.data.dataset import Dataset, Record
-from alljax.data.inspection import inspect
+from alljax.data.inspection import inspect, measure_properties, property_warnings
 from alljax.errors import DataError
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(1, 256, (40, 30, 3), np.uint8))
@@ -99,3 +99,46 @@ def test_unreadable_images_are_named_or_skipped() -> None:
     assert len(found.digests) == len(found.areas) == 1
     note = "2 images skipped, cannot be read (data.on_error=skip): 2.png (empty (0 bytes)), 3.png (damaged, truncated"
     assert left.notes[0].startswith(note)
+
+
+LABELS = np.repeat([0, 1], 60)
+SUBJECTS = [f"subject {number // 10}" for number in range(120)]  # six of each class
+WIDTHS = np.random.default_rng(0).integers(100, 400, 120)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.where(LABELS == 1, 224, WIDTHS + (WIDTHS == 224)), 1),  # neither the smaller nor the larger class
+        (np.where(LABELS == 1, "PNG", "BMP"), 1),
+        (np.where(LABELS == 1, 250.5, 0.0), 1),
+        (np.where((LABELS == 1) & (np.arange(120) % 10 < 6), 224, WIDTHS), 0.8),
+        (np.full(120, 450), 0.5),
+        (np.full(120, "BMP"), 0.5),
+        (WIDTHS, 0.5),
+        (np.repeat(np.random.default_rng(1).permutation(12), 10), 0.5),  # predicts the subject, not the class
+    ],
+)
+def test_balanced_accuracy_is_that_of_other_subjects(values: np.ndarray, expected: float) -> None:
+    measured = measure_properties(LABELS, SUBJECTS, {"width": values}, ["hem", "all"])
+    assert measured["width"]["balanced_accuracy"] == pytest.approx(expected, abs=0.01 if expected == 1 else 0.2)
+
+
+def test_a_class_of_one_subject_is_not_measured() -> None:
+    assert (
+        measure_properties(np.array([0, 0, 1]), ["a", "b", "c"], {"width": np.array([1, 1, 2])}, ["hem", "all"]) == {}
+    )
+
+
+def test_one_warning_names_all_properties() -> None:
+    properties = {
+        "width": np.where((LABELS == 1) & (np.arange(120) % 10 < 8), 224, WIDTHS),
+        "format": np.where(LABELS == 1, "PNG", "BMP"),
+        "bytes": WIDTHS,
+    }
+    (warning,) = property_warnings(measure_properties(LABELS, SUBJECTS, properties, ["hem", "all"]))
+    assert "cell from the width with a balanced accuracy of 0." in warning
+    assert ", from the file format with a balanced accuracy of 1.00 (hem BMP; all PNG): a m" in warning
+    assert "file size" not in warning
+    assert not list(property_warnings(measure_properties(LABELS, SUBJECTS, {"bytes": WIDTHS}, ["hem", "all"])))
+    assert not list(property_warnings({}))

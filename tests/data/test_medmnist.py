@@ -62,7 +62,7 @@ def test_open_dataset(write, settings):
     ("change", "message"),
     [
         ({"train_labels": np.zeros((23, 14), np.uint8)}, r"train_labels is uint8 \(23, 14\); expected one integer"),
-        ({"train_labels": np.array([None] * 23)}, "train_labels cannot be read"),
+        ({"train_labels": np.array([None] * 23)}, "cannot be read: Object arrays"),
         ({"train_labels": np.zeros(22, int)}, r"train_images is uint8 \(23, .* expected uint8 \(22, "),
         ({"train_images": np.zeros((23, 9, 9, 2), np.uint8)}, r"train_images is uint8 \(23, 9, 9, 2\)"),
         ({"train_images": None}, "train_images is missing"),
@@ -90,12 +90,8 @@ def test_declared_sizes_are_checked_before_arrays_are_read(write, monkeypatch):
 
 def test_damaged_files(write):
     path = write(**arrays())
-    dataset = read_medmnist(path)
     data = path.read_bytes()
-    path.write_bytes(data[:600] + bytes(20) + data[620:])
-    with pytest.raises(DataError, match=r"cells\.npz: train_images cannot be read"):
-        dataset.read(next(record for record in dataset.records if record.subset == "train"))
-    for damaged in (data[:-200], b"", b"x"):
+    for damaged in (data[:600] + bytes(20) + data[620:], data[:-200], b"", b"x"):
         path.write_bytes(damaged)
         with pytest.raises(DataError, match=r"cells\.npz: .* download the file again"):
             read_medmnist(path)

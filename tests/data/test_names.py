@@ -1,14 +1,6 @@
 import pytest
 
-from alljax.data.names import join_spellings, normalize, recognize_subset
-
-
-def test_spellings_of_one_name():
-    assert {normalize(name) for name in ("Hélène", "hélène", " HE\u0301LE\u0300NE ", "hélène\t")} == {"hélène"}
-    assert [normalize(name) for name in ("12.0", "v2.0.1", ".0", "")] == ["12", "v2.0.1", ".0", ""]
-    spelling, notes = join_spellings(["1.0", "all ", "All", "1", "", "hem"], "class")
-    assert spelling == {"1": "1", "1.0": "1", "All": "All", "all ": "All", "hem": "hem", "": ""}
-    assert notes == ['joined spellings of 2 class names: "1" and "1.0", "All" and "all "']
+from alljax.data.names import recognize_subset
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,10 @@
-"""Balanced folds and held-out sets of whole groups, and nested orders."""
+"""Balanced folds and held-out sets of whole groups."""
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alljax.data.protocols import group_folds, group_holdout, nested_groups
+from alljax.data.protocols import group_folds, group_holdout
 
 thorough = settings(derandomize=True, deadline=None, database=None, max_examples=100)
 groups_of_one_class = st.lists(st.tuples(st.integers(1, 12), st.integers(0, 1)), min_size=6, max_size=24).filter(
@@ -49,16 +48,3 @@ def test_seeds_give_independent_folds() -> None:
     together = (folds[:, :, None] == folds[:, None, :])[:, *np.triu_indices(len(first), 1)]
     correlation = np.corrcoef(together)[np.triu_indices(8, 1)]
     assert abs(correlation.mean()) < 0.15  # .9 for scikit-learn's StratifiedGroupKFold on C-NMC
-
-
-@pytest.mark.parametrize("sizes", [(26, 47), (1, 3, 30)])
-@pytest.mark.parametrize("seed", range(3))
-def test_every_beginning_has_the_class_fractions(sizes: tuple[int, ...], seed: int) -> None:
-    labels = np.repeat(np.arange(len(sizes)), sizes)
-    ranks = [nested_groups(labels, np.arange(len(labels)), each) for each in (seed, seed, seed + 1)]
-    assert sorted(ranks[0]) == list(range(len(labels)))
-    for count in range(len(sizes), len(labels) + 1):
-        counts = np.bincount(labels[ranks[0] < count], minlength=len(sizes))
-        assert (counts >= 1).all()
-        assert (np.abs(counts - count * np.array(sizes) / sum(sizes)) <= len(sizes) - 1).all()
-    assert ranks[0].tolist() == ranks[1].tolist() != ranks[2].tolist()

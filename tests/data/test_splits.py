@@ -1,25 +1,30 @@
-"""Each protocol: who is tested, independence of the order of files, and what is refused."""
+"""Each protocol: who is tested, independence of the order of files, and what is refused; `make_splits`."""
 
 import dataclasses
 import hashlib
 import itertools
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sklearn.model_selection import train_test_split
+from sklearn.dummy import DummyClassifier
+from sklearn.model_selection import cross_val_predict, train_test_split
 
+import alljax
 from alljax.config import default_config, vary
 from alljax.data import cnmc, splits, synthetic
+from alljax.data.arrays import as_dataset
 from alljax.data.dataset import Dataset, Record, merge_subjects
 from alljax.data.protocols import LEAKY, OF_SOURCES, RANDOM
 from alljax.data.protocols import PROTOCOLS as ALL_PROTOCOLS
-from alljax.data.splits import Splits, check_leaks, count_leaks
+from alljax.data.splits import check_leaks, count_leaks
 from alljax.errors import ConfigError, DataError, LeakError, UserError
+from alljax.study.experiment import open_experiment
+from alljax.study.sweep import expand
 
 
 def dataset_of(records: Sequence[Record], classes: Sequence[str] = ("hem", "all")) -> Dataset:
@@ -205,20 +210,6 @@ def test_records_lack_what_the_protocol_needs() -> None:
         split("subject_kfold", names, classes=("p1", "p2", "p3"))
 
 
-def test_split_file_and_its_fingerprint() -> None:
-    records = [*IMAGES[:40], Record("ä.png", 1, "é")]
-    subjects = merge_subjects(dataset_of(records))
-    folds = split("paper", records, repeats=2, validation=0.2, stratified=False)
-    frame = Splits(dataset_of(records), "paper", subjects, folds, {}).to_pandas()
-    assert list(frame) == ["path", "subject_name", "subject", "label", "subset", "repeat", "fold"]
-    table = frame.to_numpy().tolist()
-    assert len(table) == 2 * 41
-    assert all(label == ("hem", "all")[IMAGES[0].label] for path, _, _, label, *_ in table if path == IMAGES[0].path)
-    lines = sorted(f"{repeat}\t{fold}\t{side}\t{path}\n" for path, _, _, _, side, repeat, fold in table)
-    expected = hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
-    assert splits.fingerprint(folds, records) == expected
-
-
 def test_leaks_are_counted() -> None:
     images = [image("1", field="1"), image("1", field="1"), image("1", field="2"), image("2", field="1")]
     images += [image("3"), image("4")]
@@ -338,3 +329,65 @@ def test_subjects_with_shared_images_or_known_names_are_merged(names: str, diges
     known = cnmc.KNOWN_SUBJECTS if "20" in names else ()
     dataset = dataclasses.replace(dataset_of(records), known_subjects=known)
     assert merge_subjects(dataset, [*digests]) == tuple(merged.split())
+
+
+SMALL = {"synthetic__images": 48, "synthetic__subjects": 12, "synthetic__image_size": 48}
+
+
+def test_folds_are_those_of_a_study(toy_config: Callable) -> None:
+    config = toy_config(seed=3, split__folds=3, split__repeats=2, split__validation=0.25)
+    studied = open_experiment(config, expand(config))
+    expected = studied.folds(expand(config)[0])
+    dataset = alljax.open_dataset("synthetic", **SMALL)
+    found = alljax.make_splits(dataset, seed=3, folds=3, repeats=2, validation=0.25)
+    assert splits.fingerprint([*found], dataset.records) == splits.fingerprint(expected, studied.dataset.records)
+    table = found.to_pandas()
+    assert list(table) == ["path", "subject_name", "subject", "label", "subset", "repeat", "fold"]
+    assert all(row.path.endswith(f"_{row.label}.bmp") for row in table.itertuples())
+    lines = sorted(f"{row.repeat}\t{row.fold}\t{row.subset}\t{row.path}\n" for row in table.itertuples())
+    assert hashlib.sha256("".join(lines).encode()).hexdigest() == splits.fingerprint(expected, dataset.records)
+    assert table.groupby(["repeat", "fold", "subset"]).size().to_dict() == {
+        (fold.repeat, fold.fold, side): len(rows) for fold in expected for side, rows in fold.sides
+    }
+    first = table[(table["repeat"] == 0) & (table["subset"] == "test")].set_index("path")["fold"]
+    assert first[[record.path for record in dataset.records]].tolist() == found.fold_of_row.tolist()
+    assert "no subject and no image is on two sides" in str(found)
+
+
+def test_splits_are_a_cross_validator_of_scikit_learn() -> None:
+    dataset = alljax.open_dataset("synthetic", **SMALL)
+    division = alljax.make_splits(dataset, folds=3)
+    predicted = cross_val_predict(DummyClassifier(), np.zeros((48, 1)), dataset.labels, cv=division)
+    assert (predicted == dataset.classes.index("all")).all()
+    leaky = alljax.make_splits(dataset, "paper", test_fraction=0.5)
+    assert "leaks: training images have the subject of" in str(leaky)
+    assert (leaky.fold_of_row == -1).sum() == 24
+
+
+def test_sources_settings_and_subsets(plant: Callable) -> None:
+    root = plant(["train/a/1.png", "train/a/2.png", "train/b/3.png", "train/b/4.png", "test/a/5.png", "test/b/6.png"])
+    dataset = alljax.open_dataset(root, subsets=("train", "test"), classes=["b", "a"])
+    assert "6 images: a 3, b 3\n  no subjects known" in str(dataset)
+    assert dataset.labels.tolist() == [dataset.classes.index(record.path.split("/")[1]) for record in dataset.records]
+    division = alljax.make_splits(dataset, "prelim", test_subset="test")
+    assert [dataset.records[row].path for row in division[0].test] == ["test/a/5.png", "test/b/6.png"]
+    joined = alljax.open_dataset([("one", str(root)), ("two", str(root))], classes=("a", "b"))
+    assert str(joined).startswith("Dataset 'sources': 8 images: a 4, b 4")
+    (root / "train/a/1.png").write_bytes(b"damaged")
+    assert len(alljax.open_dataset(root, on_error="skip").records) == 3
+    with pytest.raises(DataError, match="1 of 4 images cannot be read"):
+        alljax.make_splits(alljax.open_dataset(root))
+
+
+def test_bad_input() -> None:
+    dataset = alljax.open_dataset("synthetic", **SMALL)
+    with pytest.raises(ConfigError, match="unknown setting 'data.clases': did you mean 'data.classes'"):
+        alljax.open_dataset("synthetic", clases=("all", "hem"))
+    with pytest.raises(ConfigError, match="split.protocol='kfold' is not one of the choices 'subject_kfold'"):
+        alljax.make_splits(dataset, "kfold")
+    with pytest.raises(ConfigError, match="split.folds='5' has the wrong type"):
+        alljax.make_splits(dataset, folds="5")
+    with pytest.raises(DataError, match="no labeled images found"):
+        alljax.make_splits(dataclasses.replace(dataset, records=()))
+    with pytest.raises(DataError, match="no labeled images found"):
+        alljax.make_splits(as_dataset(np.zeros((3, 8, 8, 3), np.uint8)))
