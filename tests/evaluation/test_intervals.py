@@ -8,12 +8,7 @@ from evaluation.conftest import point_estimates
 from scipy import stats
 from sklearn import metrics
 
-from alljax.evaluation.intervals import (
-    HeldOut,
-    Jackknife,
-    effective_number,
-    summarize,
-)
+from alljax.evaluation.intervals import HeldOut, Jackknife, summarize
 from alljax.evaluation.subgroups import spread
 from alljax.evaluation.subjects import by_subject
 
@@ -150,15 +145,6 @@ def test_class_without_images_does_not_prevent_intervals() -> None:
     assert point_estimates(test.labels, test.probabilities[0])["macro_recall"] == pytest.approx(1 / 3)
 
 
-def test_effective_number_of_subjects() -> None:
-    # The names of the 512 cells: 31 with ALL, 16 with HEM.
-    all_ = [113, 112, 84, 61, 19, 11, 4, 4, *[3] * 6, *[2] * 5, *[1] * 12]
-    hem = [14, 11, 6, 5, 5, 4, 3, 3, *[2] * 5, *[1] * 3]
-    assert [effective_number(np.array(sizes)) for sizes in (all_, hem)] == pytest.approx([5.47, 8.90], abs=0.005)
-    assert effective_number(np.array([7, 7, 0, 7])) == pytest.approx(3)
-    assert effective_number(np.zeros(3)) == 0
-
-
 def test_leaving_out_one_subject_per_fold_leaves_no_auc_over_images(clustered: Clustered) -> None:
     test = clustered(np.random.default_rng(6), (5, 6))
     test = replace(test, folds=test.subjects)
@@ -236,17 +222,3 @@ def test_paired_difference_is_narrower_and_zero_for_equal_models(clustered: Clus
     low, high = summarize(test, 0.95, ["accuracy"], minus=replace(test, probabilities=worse))["intervals"]["accuracy"]
     own = summarize(test, 0.95, ["accuracy"])["intervals"]["accuracy"]
     assert high - low < own[1] - own[0]
-
-
-def test_intervals_over_subjects_have_coverage_and_those_over_images_do_not(clustered: Clustered) -> None:
-    truth = 0.5 * math.erfc(-1.6 / math.sqrt(1 + 0.64) / math.sqrt(2))  # P(shift + noise > -1.6)
-    generator, rounds = np.random.default_rng(0), 200
-    covered = {"subjects": 0, "images": 0}
-    for _ in range(rounds):
-        test = clustered(generator, (15, 15), decimals=9)
-        images = np.arange(len(test.labels)).astype(str)
-        for unit, names in (("subjects", test.subjects), ("images", images)):
-            low, high = summarize(replace(test, subjects=names), 0.95, ["accuracy"])["intervals"]["accuracy"]
-            covered[unit] += low <= truth <= high
-    assert covered["subjects"] / rounds > 0.92
-    assert covered["images"] / rounds < 0.8

@@ -6,7 +6,6 @@ from evaluation.conftest import point_estimates
 from sklearn import metrics
 
 from alljax.evaluation.intervals import HeldOut, describe_seeds
-from alljax.evaluation.metrics import pairs_in_order
 
 
 def test_row_of_the_papers_tables() -> None:
@@ -84,16 +83,3 @@ def test_fold_without_a_class_has_no_auc() -> None:
     labels, shares = np.repeat([0, 1], 5), np.full((11, 2), 0.5)
     assert point_estimates(labels, shares[:10], folds=labels)["auc"] is None
     assert point_estimates(np.append(labels, 1), shares, folds=np.append(labels, 0))["auc"] is None
-
-
-def test_pairs_in_order_are_those_of_a_double_loop() -> None:
-    generator = np.random.default_rng(5)
-    positive, scores, groups = (
-        generator.random(60) < 0.4,
-        generator.integers(8, size=60) / 8,
-        generator.integers(4, size=60),
-    )
-    for image, found in enumerate(pairs_in_order(positive, scores, groups)[0].T):
-        others = np.flatnonzero((groups == groups[image]) & (positive != positive[image]))
-        ahead = np.sign(scores[image] - scores[others]) * (1 if positive[image] else -1)
-        assert found.tolist() == [np.sum(ahead + 1) / 2, len(others)]

@@ -49,14 +49,6 @@ def steps(folder: Path) -> set[int]:
     return {int(path.name) for path in folder.iterdir() if path.is_dir()}
 
 
-def test_state_and_record_are_loaded(tmp_path: Path) -> None:
-    write(tmp_path, {3: None})
-    with manager(tmp_path) as opened:
-        loaded, record = opened.load(opened.latest)
-    assert record["history"] == [[0.1 * 3, 1 / 3]]
-    np.testing.assert_equal(loaded, state(3))
-
-
 @pytest.mark.parametrize("save", [Mesh, lambda: Mesh(4), PmapMesh], ids=["jit", "fsdp", "pmap"])
 def test_donated_state_is_saved_and_loaded_on_other_devices(save: Any, tmp_path: Path) -> None:
     """The step that follows reuses the state's memory while the checkpoint is written; fsdp stays sharded."""

@@ -4,13 +4,10 @@ import re
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from training.small_run import GROUPS, Run, settings, small_network
 
-from alljax.models.backbones import get_backbone
-from alljax.models.layers import PREPARED
 from alljax.training.network import Network
 from alljax.training.sharding import Mesh
 
@@ -76,16 +73,3 @@ def test_next_batch_is_sent_before_the_step_ends(network: Network, tmp_path: Any
     count = events.count("step")
     assert events[:3] == ["place", "place", "step"]
     assert events == ["place", *["place", "step"] * (count - 1), "step"]
-
-
-def test_features_of_fine_tuning_and_of_the_frozen_mode_are_equal() -> None:
-    """Kernels that are transformed once, and those that each step transforms."""
-    module, generator = get_backbone("vgg16").module, np.random.default_rng(0)
-    images = jnp.asarray(generator.standard_normal((8, 32, 32, 3), np.float32))
-    variables = jax.jit(lambda key: module.init(key, images, last="block3"))(jax.random.key(0))
-    prepared = jax.jit(lambda: module.apply(variables, images, last="block3", mutable=[PREPARED])[1])()
-    tuned, frozen = (
-        jax.jit(lambda tree: module.apply(tree, images, last="block3")["block3"])(tree)
-        for tree in (variables, {**variables, **prepared})
-    )
-    np.testing.assert_allclose(tuned, frozen, rtol=0, atol=1e-5 * np.abs(frozen).max())

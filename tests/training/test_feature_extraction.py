@@ -52,38 +52,17 @@ def extractor(dataset: Dataset, *networks: Network) -> FeatureExtractor:
 
 
 def test_one_pass_gives_all_stages_and_poolings(dataset: Dataset) -> None:
+    paths: list[str] = []
+    counted = dataclasses.replace(dataset, read=lambda record: paths.append(record.path) or dataset.read(record))
     changes: list[dict[str, Any]] = [
         {"model.stage": "stem"}, {"model.pool": "max"}, {"model.stage": "stem", "model.pool": "flatten"}
     ]  # fmt: skip
     networks = open_networks(vary(CONFIG, change) for change in changes)
-    for network, features in zip(networks, compute(networks, dataset), strict=True):
+    found = compute(networks, counted)
+    assert sorted(paths) == sorted(record.path for record in dataset.records), "each image is read once"
+    for network, features in zip(networks, found, strict=True):
         assert features.shape == (COUNT, network.feature_count)
         np.testing.assert_allclose(features, compute([network], dataset)[0], rtol=1e-5, atol=1e-5)
-
-
-def test_each_image_is_read_once_for_all_devices(
-    network: Network, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    paths: list[str] = []
-    devices: list[int] = []
-    make = feature_extraction.make_extractor
-
-    def make_spy(networks: list[Network]) -> Any:
-        prepare, extract = make(networks)
-
-        def spy(variables: Any, images: np.ndarray) -> Any:
-            features = extract(variables, images)
-            devices.append(len(features[0].sharding.device_set))
-            return features
-
-        return prepare, spy
-
-    monkeypatch.setattr(feature_extraction, "make_extractor", make_spy)
-    counted = dataclasses.replace(dataset, read=lambda record: paths.append(record.path) or dataset.read(record))
-    (features,) = compute([network], counted)
-    assert sorted(paths) == sorted(record.path for record in dataset.records)
-    assert set(devices) == {jax.device_count()}
-    assert (features.shape, features.dtype) == ((COUNT, network.feature_count), np.float32)
 
 
 def test_all_networks_of_a_pass_are_stored(dataset: Dataset, cache: Path, messages: list[str]) -> None:

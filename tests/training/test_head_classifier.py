@@ -40,16 +40,15 @@ def test_conventions_of_scikit_learn(estimator: Any, check: Any) -> None:
     check(estimator)
 
 
-@pytest.mark.parametrize("class_weight", [None, "balanced"])
-def test_numbers_of_a_frozen_trial(class_weight: str | None) -> None:
+def test_numbers_of_a_frozen_trial() -> None:
     """On the first of two folds of unequal sizes, with dropout and decay, as `study.trials` trains it."""
     features, labels, _ = clusters()
     classes, index = np.unique(labels, return_inverse=True)
     config = default_config()
     config.seed = 5
     config.model.update(hidden=8, dropout=0.2)
-    config.train.update(optimizer="rmsprop", epochs=4, learning_rate=0.01, decay_steps=3, weight_decay=0.01)
-    config.train.class_weights = class_weight or "none"
+    config.train.update(optimizer="rmsprop", epochs=4, learning_rate=0.01, decay_steps=3, weight_decay=0.01,
+                        class_weights="balanced")  # fmt: skip
     rows = np.arange(90)
     folds = [Fold(0, 0, rows[:59], rows[59:]), Fold(0, 1, rows[20:], rows[:20])]
     job, features = Job((Trial("trial", config, ""),)), features.astype(np.float32)
@@ -57,7 +56,7 @@ def test_numbers_of_a_frozen_trial(class_weight: str | None) -> None:
     trainer, runs = make_heads(job, fold, 6, None)
     (outcome,) = trainer.train([4], runs, jax.device_put(features), index.astype(np.int32), fold, lambda *done: None)
     head = HeadClassifier(8, "rmsprop", 4, learning_rate=0.01, decay_steps=3, weight_decay=0.01, dropout=0.2,
-                          class_weight=class_weight, random_state=5).fit(features[:59], labels[:59])  # fmt: skip
+                          class_weight="balanced", random_state=5).fit(features[:59], labels[:59])  # fmt: skip
     assert head.classes_.tolist() == classes.tolist()
     np.testing.assert_allclose(head.predict_proba(features[59:]), outcome.probabilities[0, :31], rtol=1e-5)
     np.testing.assert_allclose(head.loss_curve_, outcome.history.train_loss[0], rtol=1e-5)

@@ -129,17 +129,6 @@ def test_accumulation_and_moving_average(config: ConfigDict) -> None:
     assert not np.allclose(average.params["dense"]["kernel"], expected.params["dense"]["kernel"], atol=1e-4)
 
 
-def test_validation_rows_differ_from_test_rows(config: ConfigDict) -> None:
-    features, labels = make_features()
-    fold = Fold(0, 0, ROWS[:90], ROWS[107:], validation=ROWS[90:107])
-    (outcome,) = train(config, seeds=1, folds=[fold])
-    params = jax.tree.map(lambda leaf: leaf[0], outcome.params)
-    logits = Head(HIDDEN, CLASSES).apply({"params": params}, features)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    np.testing.assert_allclose(outcome.history.val_loss[0, -1], losses[fold.validation].mean(), rtol=1e-4)
-    np.testing.assert_allclose(outcome.probabilities[0], jax.nn.softmax(logits[fold.test]), atol=1e-6)
-
-
 def test_runs_side_by_side_as_on_an_accelerator(config: ConfigDict, monkeypatch: pytest.MonkeyPatch) -> None:
     in_sequence = train(config, epochs=(2, 4))
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")

@@ -67,23 +67,6 @@ def test_equals_the_frozen_mode_with_a_frozen_backbone(dropout: float, tmp_path:
             assert tuned[exact].equals(frozen[exact])
 
 
-def test_each_seed_and_fold_has_its_own_run(tmp_path: Path) -> None:
-    """Its numbers do not depend on how many seeds there are."""
-    same = [
-        *TOY, "--config.split.folds=2", "--config.train.epochs=1", "--config.train.mode=finetune",
-        "--config.train.groups=(('head/.*', 1.0), ('backbone/.*', 0.1))",
-    ]  # fmt: skip
-    assert main(["train", *same, f"--workdir={tmp_path / 'two'}", "--config.study.seeds=2"]) == 0
-    assert main(["train", *same, f"--workdir={tmp_path / 'one'}", "--config.study.seeds=1"]) == 0
-    two, one = (tmp_path / name / "trials" / TRIAL for name in ("two", "one"))
-    assert sorted(path.name for path in (two / "runs").iterdir()) == ["0-0-0", "0-0-1", "0-1-0", "0-1-1"]
-    for name in ("history.csv", "predictions.csv"):
-        of_two, of_one = (pandas.read_csv(folder / name) for folder in (two, one))
-        assert of_two[of_two["seed"] == 0].reset_index(drop=True).equals(of_one)
-        assert len(of_two) == 2 * len(of_one)
-    assert pandas.read_csv(two / "history.csv")["train_loss"].nunique() == 4
-
-
 PHASES = settings(
     groups=(*GROUPS[:2], ("backbone/stage1/.*", 0.5, 1.0, 1)), ema_decay=0.9, checkpoint_steps=1, clip_norm=1.0
 )
@@ -217,7 +200,6 @@ def test_profile_contains_three_steps(network: Network, tmp_path: Path) -> None:
 
 
 RATES = (3e-3, 1e-4, 1e30)
-SHORT = [*TOY, "--config.train.batch_size=8", "--config.split.protocol=subject_holdout"]
 
 
 @pytest.mark.parametrize(
@@ -261,22 +243,3 @@ def test_best_rate_ignores_divergence_and_uses_the_last_steps(bad: float, monkey
     table["loss"] = table["loss"].where(table["step"] < 10, bad)
     with pytest.raises(ConfigError, match="NaN or infinite at every learning rate;"):
         loop.best_rate(table)
-
-
-@pytest.mark.parametrize("mode", ["finetune", "frozen"])
-def test_lr_find_writes_each_step_of_each_rate(
-    mode: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also where an epoch has fewer steps than a run."""
-    monkeypatch.setattr(loop, "STEPS", 6)
-    out = tmp_path / "new" / "rates.csv"
-    groups = "(('head/.*', 1.0), ('backbone/.*', 0.3))" if mode == "finetune" else "()"
-    arguments = [f"--config.train.groups={groups}", f"--config.train.mode={mode}", "--config.train.epochs=1"]
-    assert main(["lr-find", *SHORT, *arguments, f"--out={out}"]) == 0
-    table = pandas.read_csv(out)
-    assert table["step"].to_list() == list(range(1, 7)) * len(loop.RATES)
-    np.testing.assert_allclose(table["learning_rate"], loop.RATES.repeat(6), rtol=1e-5)
-    losses = table["loss"].to_numpy().reshape(-1, 6)
-    assert np.ptp(losses[:, 0]) < 1e-5, "the first loss is before the first step"
-    assert np.ptp(losses[:, -1]) > 0.01
-    assert f"train.learning_rate={loop.best_rate(table):.3g}" in capsys.readouterr().out

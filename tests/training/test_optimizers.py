@@ -127,20 +127,11 @@ PATHS = [
     "head/dense/kernel",
     "head/dense/bias",
 ]
-HEAD = set(PATHS[-2:])
 LAST_STAGE = (("head/.*", 1.0), ("backbone/stage4/.*", 0.1, 0.0, 3), ("backbone/(stem|stage[1-3])/.*", 0.0))
 
 
 def assign(entries: Any) -> dict[str, ParameterGroup]:
     return optimizers.assign(PATHS, entries)
-
-
-def test_each_parameter_has_one_group_and_is_trained_from_its_epoch_on() -> None:
-    group_of = assign(LAST_STAGE)
-    assert group_of.keys() == set(PATHS)
-    assert optimizers.trainable(group_of, 2) == HEAD
-    expected = {path for path in PATHS if path.startswith(("head/", "backbone/stage4/"))}
-    assert optimizers.trainable(group_of, 3) == expected
 
 
 def test_layers_with_a_trained_scale_normalize_by_the_batch() -> None:
@@ -150,10 +141,6 @@ def test_layers_with_a_trained_scale_normalize_by_the_batch() -> None:
     assert len(layers) == 10
     convolutions = assign((("head/.*", 1), (".*/conv[^/]*/kernel", 1), ("(?!head).*/(bias|scale)", 0)))
     assert not normalization_layers(optimizers.trainable(convolutions, 0))
-
-
-def test_without_groups_the_backbone_is_frozen() -> None:
-    assert optimizers.trainable(assign(()), 99) == HEAD
 
 
 @pytest.mark.parametrize(

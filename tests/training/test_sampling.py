@@ -22,16 +22,8 @@ def fold_of(rows: np.ndarray, longest: int = 0) -> FoldRows:
     return make_fold_rows(default_config(), LABELS, 3, splits)[0]
 
 
-def epoch(seed: int, fold: FoldRows, balanced: bool, labels: np.ndarray = LABELS) -> np.ndarray:
-    return np.asarray(order(jax.random.key(seed), fold, jnp.asarray(labels), balanced))
-
-
-@pytest.mark.parametrize("seed", range(2))
-def test_every_row_once_in_a_reproducible_order(seed: int) -> None:
-    fold = fold_of(ROWS[:80], 93)
-    found = epoch(seed, fold, balanced=False)[:80]
-    assert np.array_equal(found, ROWS[:80][np.argsort(jax.random.uniform(jax.random.key(seed), (93,))[:80])])
-    assert sorted(found) == sorted(ROWS[:80])
+def epoch(seed: int, fold: FoldRows, balanced: bool) -> np.ndarray:
+    return np.asarray(order(jax.random.key(seed), fold, jnp.asarray(LABELS), balanced))
 
 
 @pytest.mark.parametrize("count", [80, 31])
@@ -78,9 +70,3 @@ def test_class_without_training_rows_is_not_sampled() -> None:
     found = epoch(0, fold_of(rows, 60), balanced=True)[:50]
     assert set(found) <= set(rows)
     assert np.bincount(LABELS[found], minlength=3)[[0, 2]].tolist() == [25, 25]
-
-
-def test_unlabeled_images_have_an_order() -> None:
-    """Predictions use the same batches as training."""
-    found = epoch(0, fold_of(ROWS[:50]), balanced=True, labels=np.full(100, -1, np.int32))
-    assert set(found) <= set(ROWS[:50])

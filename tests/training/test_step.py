@@ -10,7 +10,7 @@ import pytest
 from scipy.special import log_softmax, softmax
 
 from alljax.config import default_config
-from alljax.training.optimizers import ParameterGroup, hyperparameters_of
+from alljax.training.optimizers import hyperparameters_of
 from alljax.training.step import (
     AUGMENT,
     Batch,
@@ -70,27 +70,6 @@ def test_step_follows_the_gradient_of_the_weighted_mean() -> None:
     for path, gradient in expected_gradient(batch().inputs, one_hot()).items():
         np.testing.assert_allclose(state.params[path], PARAMS[path] - 0.1 * gradient, rtol=1e-5, atol=1e-6)
     assert int(state.step) == 1
-
-
-def test_accumulation_does_not_change_the_step() -> None:
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), run(), run(accumulation_steps=4))
-
-
-def test_metrics_sum_over_batches_without_padding() -> None:
-    first, both = run(learning_rate=0.0), run(steps=2, learning_rate=0.0)
-    logits = np.asarray(apply(PARAMS, {}, batch().inputs, None, None)[0])[:REAL]
-    labels = np.asarray(batch().labels)[:REAL]
-    np.testing.assert_allclose(first.metrics.loss, -log_softmax(logits, 1)[np.arange(REAL), labels].sum(), rtol=1e-5)
-    assert int(first.metrics.correct) == (logits.argmax(1) == labels).sum()
-    assert int(first.metrics.count) == REAL
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(2 * a, b), first.metrics, both.metrics)
-
-
-def test_only_trainable_parameters_change() -> None:
-    groups = {"head/kernel": ParameterGroup("kernel", 1.0, from_epoch=5), "head/bias": ParameterGroup("bias", 1.0)}
-    state = run({"trainable": frozenset({"head/bias"}), "group_of": groups})
-    assert np.array_equal(state.params["head/kernel"], PARAMS["head/kernel"])
-    np.testing.assert_allclose(state.params["head/bias"], run().params["head/bias"])
 
 
 def test_augmentation_gets_a_key_per_image() -> None:
