@@ -147,11 +147,11 @@ def report(options: Options) -> None:
 @_verb("power", "--workdir --metric --difference --power --images", "--workdir=runs/cnmc --difference=0.03")
 def power(options: Options) -> None:
     """Estimate how many subjects a new study needs, from the variance between those of a finished one."""
-    from alljax.report import power_table, tables
+    from alljax.report import model_tables, tables
     from alljax.study import results
 
     study = results.read_study(options.workdir)
-    table = power_table.power_table(study, options.metric, options.difference, options.power, options.images)
+    table = model_tables.power_table(study, options.metric, options.difference, options.power, options.images)
     files.write_text(options.workdir / "tables" / "power.csv", tables.to_csv(table))
     tables.print_table(table)
 

@@ -79,7 +79,7 @@ def test_table_7_has_every_method_under_both_splits(argument: str) -> None:
             if not trial.members:
                 assert wanted in found
                 assert wanted | {"split.protocol": "paper"} in found
-    labels = {label for method in table7.methods() for label in method.labels}
+    labels = {label for method in table7.methods() for label in method["labels"].split()}
     assert labels >= {trial.config.model.label for trial in trials}
     assert labels >= {name for name, *_ in study.study.combine}
 

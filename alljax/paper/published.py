@@ -89,20 +89,11 @@ TABLE_7: tuple[tuple[str, str, str, int, float], ...] = (
 )
 """Study, model, data set, number of images and accuracy."""
 
-INTRODUCTION: tuple[tuple[str, str, str, int, float], ...] = (
-    ("[7]", "k-means, GLCM, GLRLM, PCA, SVM", "", 0, 96.00),
-    ("[8]", "MobileNetV2 and ResNet18", "ALLIDB1", 0, 99.39),
-    ("[8]", "MobileNetV2 and ResNet18", "ALLIDB2", 0, 97.18),
-    ("[10]", "VGGNet (SESSA)", "Dataset 1", 0, 96.11),
-    ("[10]", "VGGNet (SESSA)", "Dataset 2", 0, 87.90),
-)
-"""Accuracies of other studies that the introduction quotes, as in `TABLE_7`; empty and 0: not stated."""
 
-
-def read_rows(file: str) -> list[list[str]]:
-    """Returns the rows of a CSV file beside this module, without its headings."""
+def read_rows(file: str) -> list[dict[str, str]]:
+    """Returns the rows of a CSV file beside this module."""
     text = resources.files("alljax.paper").joinpath(file).read_text(encoding="utf-8")
-    return [*csv.reader(text.splitlines())][1:]
+    return [*csv.DictReader(text.splitlines())]
 
 
 def printed(row: Row, metric: str) -> float:

@@ -50,9 +50,9 @@ def sections(study: Study) -> list[Section]:
             figures += training_curves(match, number, network)
         found.append(Section("paper-figures", "The paper's figures", [text], [*figures, accuracies(match)]))
     text = "Each line follows from the published text and numbers; nothing of this study enters."
-    rows = [[*map(Value, row)] for row in published.read_rows("inconsistencies.csv")]
-    headings, title = ("where", "the paper states", "its numbers give", "verdict"), "The paper beside its own numbers"
-    table = Table("inconsistencies", title, headings, rows)
+    rows = published.read_rows("inconsistencies.csv")
+    entries = [[*map(Value, row.values())] for row in rows]
+    table = Table("inconsistencies", "The paper beside its own numbers", [*rows[0]], entries)
     return [*found, Section("inconsistencies", "Inconsistencies in the paper", [text], [table])]
 
 

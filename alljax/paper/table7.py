@@ -5,7 +5,6 @@ Trials belong to a method by ``model.label``; ``table7_open.csv`` has the settin
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from alljax.evaluation.intervals import Jackknife
 from alljax.paper import leakage, published
@@ -23,34 +22,13 @@ COLUMNS = (
 Configuration = dict[bool, str]  # trials that differ in the split only: whether subjects are on both sides → trial
 
 
-@dataclass(frozen=True)
-class Method:
-    """A method that Table 7 or the introduction cites."""
+def methods() -> list[dict[str, str]]:
+    """Returns table7.csv, a row per method that Table 7 or the introduction cites, in the order of the references.
 
-    study: str  # with `model` a row of `published.TABLE_7` or `published.INTRODUCTION`
-    model: str
-    labels: tuple[str, ...]  # of our trials, that of the method's result first
-    short: str  # what the source says, in short
-    source: str  # what was read
-    says: str  # number and protocol in the source
-    verdict: str  # on the printed number
-
-    @property
-    def printed(self) -> dict[str, str]:
-        """The printed accuracies, those of Table 7 first, and where: data set and number of images."""
-        found = {}
-        for table, rows in (("Table 7", published.TABLE_7), ("introduction", published.INTRODUCTION)):
-            for *key, data, images, accuracy in rows:
-                if key == [self.study, self.model]:
-                    on = f"{data}, {images:,} images" if images else data
-                    found[f"{accuracy:.2f}%"] = ": ".join(filter(None, (table, on)))
-        return found
-
-
-def methods() -> list[Method]:
-    """Returns the methods in the order of the paper's references."""
-    rows = published.read_rows("table7.csv")
-    return [Method(of, model, tuple(labels.split()), *texts) for of, model, labels, *texts in rows]
+    ``study`` and ``model`` are those of `published.TABLE_7`, if there; ``labels`` those of our trials, that of the
+    method's result first; ``printed`` the paper's numbers, those of Table 7 first; ``read`` what was read.
+    """
+    return published.read_rows("table7.csv")
 
 
 def sections(study: Study) -> list[Section]:
@@ -67,17 +45,17 @@ def methods_table(study: Study) -> Table:
     """Returns both accuracies of each method, their difference, its cost, the printed number and the source."""
     rows, sides, of_label = [], Configuration(), configurations(study)
     for method in methods():
-        accuracy = next(iter(method.printed))
-        printed = [Value(accuracy, float(accuracy.rstrip("%")) / 100), Value(method.short)]
-        found = [configuration for label in method.labels for configuration in of_label.get(label, [])]
+        percent, labels = method["printed"].partition("%")[0], method["labels"].split()
+        source = [Value(f"{percent}%", float(percent) / 100), Value(method["in_short"])]
+        found = [configuration for label in labels for configuration in of_label.get(label, [])]
         for configuration in found:
             sides |= configuration
-            rows.append([Value(method.study), *_values(study, configuration), *printed])
-            printed = [Value(""), Value("")]
+            rows.append([Value(method["study"]), *_values(study, configuration), *source])
+            source = [Value(""), Value("")]
         if not found:
-            absent = any(_label(study, name) in method.labels for name in study.metrics["skipped"])
-            name = Value(method.model, note="skipped, see below" if absent else "not in this study")
-            rows.append([Value(method.study), name, *[NONE] * 7, *printed])
+            absent = any(_label(study, name) in labels for name in study.metrics["skipped"])
+            name = Value(method["model"], note="skipped, see below" if absent else "not in this study")
+            rows.append([Value(method["study"]), name, *[NONE] * 7, *source])
     rules, footer = {leaky: study.split_of(name)["baselines"] for leaky, name in sides.items()}, []
     for rule, label in BASELINES.items():
         accuracies = [metric_value("accuracy", rules.get(leaky, {}).get(rule, {})) for leaky in (True, False)]
@@ -94,11 +72,8 @@ def methods_table(study: Study) -> Table:
 
 def sources_table() -> Table:
     """Returns what was printed, where, and what the sources say."""
-    rows = []
-    for method in methods():
-        printed = "; ".join(f"{accuracy} ({where})" for accuracy, where in method.printed.items())
-        rows.append([*map(Value, (method.study, method.model, printed, method.source, method.says, method.verdict))])
     columns = "study", "model", "printed", "read", "the source says", "the printed number"
+    rows = [[Value(method[column]) for column in columns] for method in methods()]
     return Table("table-7-sources", "The printed numbers and their sources", columns, rows)
 
 
@@ -118,10 +93,11 @@ def _label(study: Study, name: str) -> str:
 
 def open_settings(study: Study) -> Table:
     """Returns the settings that the sources leave open, with our choice where a trial of the study has them."""
-    studies = {label: method.study for method in methods() for label in method.labels}
+    studies = {label: method["study"] for method in methods() for label in method["labels"].split()}
     rules, rows = {name: rule for name, rule, *_ in study.config["study.combine"]}, []
     of_label = configurations(study)
-    for label, keys, note in published.read_rows("table7_open.csv"):
+    for left_open in published.read_rows("table7_open.csv"):
+        label, keys, note = left_open.values()
         settings = [study.settings(name) for trials in of_label.get(label, ()) for name in trials.values()]
         for key in keys.split() if settings else ():
             values = dict.fromkeys(setting_value(key, of_trial[key]) for of_trial in settings)
@@ -134,7 +110,7 @@ def open_settings(study: Study) -> Table:
 def _values(study: Study, configuration: Configuration) -> Iterator[Value]:
     """Yields the name of a configuration, its accuracies, their difference, the one to the cell size, and its cost."""
     results = {leaky: study.metrics["trials"][name] for leaky, name in configuration.items()}
-    leaky = False not in configuration
+    leaky, held_out = False not in configuration, results.get(False, {})
     name, result, settings = configuration[leaky], results[leaky], study.settings(configuration[leaky])
     notes = []
     if settings["weights.name"] == "random" and settings["train.mode"] == "finetune":
@@ -153,8 +129,8 @@ def _values(study: Study, configuration: Configuration) -> Iterator[Value]:
         yield number_value("accuracy", differences[0], jackknife.interval(differences, study.level, limits=None), "+")
     else:
         yield NONE
-    yield metric_value("auc", results.get(False, {}))
-    size = results.get(False, {}).get("size_improvement", {}).get("accuracy", {})
+    yield metric_value("auc", held_out)
+    size = held_out.get("size_improvement", {}).get("accuracy", {})
     yield number_value("accuracy", size.get("value"), size.get("interval"), "+")
     yield count_value(result["parameters"])
     yield Value(f"{result['seconds']:,.0f}", result["seconds"])

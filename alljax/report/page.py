@@ -1,4 +1,4 @@
-"""The page of a report: a study's results as one HTML file that needs no other file."""
+"""The page of a report, one HTML file that needs no other file, and the model card: the page as text."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from alljax.data.dataset import Dataset
 from alljax.data.duplicates import near_pairs, reduce
 from alljax.data.images import load
 from alljax.errors import plural
-from alljax.report import curves, findings, model_tables, plots
+from alljax.report import curves, evaluation_sections, findings, model_tables, plots, tables
 from alljax.report.setting_names import setting_name, setting_value, without_folders
 from alljax.report.tables import Figure, Section, Table
 from alljax.settings import SETTINGS
@@ -25,19 +25,31 @@ COLORS = {color: f"var(--{name})" for color, name in zip((plots.INK, *plots.PALE
 
 SETUP = "train.mode model.backbone train.optimizer train.epochs train.learning_rate train.batch_size study.seeds"
 
+OPEN = (
+    "## Open topics\n\nThe authors have to add them. Robustness and a test on another source are open, too, unless "
+    "sections above have them.",
+    "CLAIM, update of 2024 (Radiology: Artificial Intelligence 6(4):e240300): title and summary; clinical role and "
+    "aims; kind of study; inclusion of patients and images; removal of identity; image acquisition; missing data; "
+    "definition of the classes, who labeled, and agreement of raters; planned sample size; explanation; implications "
+    "for practice; registration, protocol, availability and funding.",
+    "TRIPOD+AI (BMJ 2024;385:e078378): title and abstract; health context, intended use and known inequalities; "
+    "objectives; setting, dates and eligibility; treatments; the outcome, its assessors and blinding; missing data; "
+    "sample size; fairness; flow and characteristics of participants; interpretation; expertise of users; ethics "
+    "approval, funding, conflicts of interest, protocol, registration and data availability; patient involvement.",
+)
+"""Topics in our words; the guidelines number and divide them differently."""
 
-def sections(study: Study, effects: Sequence[Section], more: Sequence[Section]) -> list[Section]:
-    """Returns the sections of the page in order: `effects` of settings come before the results, `more` after them."""
+
+def sections(study: Study, effects: Sequence[Section]) -> list[Section]:
+    """Returns the sections of the page in order; `effects` are those that compare trials."""
     results = "The last rows are baselines: what a model must exceed. A click on a heading sorts. Tables are also in "
     results += "tables/ (CSV, LaTeX, HTML), figures in figures/ (SVG, PNG)."
-    tables = model_tables.results_table(study), model_tables.class_metrics_table(study)
+    all_results = model_tables.results_table(study), model_tables.class_metrics_table(study)
     settings, sheet = study.settings(study.ranking.best), sheet_path(study)
     setup = ", ".join(f"{setting_name(key)} {setting_value(key, settings[key])}" for key in SETUP.split())
     if combined := study.metrics["trials"][study.ranking.best].get("members"):
         setup = f"{settings['study.combine'][0][1]} of {', '.join(combined)}"
     bands = "Curves are means over seeds, bands from the lowest to the highest seed."
-    deviations = "Curves are means over folds and seeds, bands one standard deviation."
-    training = _training_curves(study)
     caption = "Misclassified images with the highest probability; the numbers are those of the list below"
     gallery = [plots.embed("misclassified", caption, sheet.read_bytes())] if sheet.is_file() else []
     return [
@@ -45,23 +57,25 @@ def sections(study: Study, effects: Sequence[Section], more: Sequence[Section]) 
         model_tables.data_section(study),
         *effects,
         Section("baselines-of-best", "Baselines", (), (model_tables.baselines_table(study),)),
-        Section("all-results", "Results", (results,), tables),
+        Section("all-results", "Results", (results,), all_results),
         Section("confusion-of-best", "Confusion matrix", (bands,), [*_figures(study)]),
-        *more,
-        *([Section("training", "Training", (deviations,), training)] if training else ()),
+        *evaluation_sections.sections(study),
+        *_training(study),
         Section("errors", "Misclassified images", (), (*gallery, model_tables.misclassified_table(study))),
         _settings_section(study),
     ]
 
 
-def _training_curves(study: Study) -> list[Figure]:
-    """Returns accuracy and loss over the epochs of the best model; none of a classifier without epochs."""
+def _training(study: Study) -> Iterator[Section]:
+    """Yields the section on the epochs of the best model; nothing of a classifier without epochs."""
     history, figures = study.history(study.ranking.best), []
     tested = "validation images" if study.settings(study.ranking.best)["split.validation"] else "held-out images"
     for quantity in ("accuracy", "loss") if len(history) else ():
         drawn, caption = {"": curves.learning_curves(history, quantity, tested)}, f"{quantity.capitalize()} in training"
         figures.append(curves.curve_figure(f"{quantity}-curve", caption, drawn, ("epoch", quantity)))
-    return figures
+    if figures:
+        text = "Curves are means over folds and seeds, bands one standard deviation."
+        yield Section("training", "Training", (text,), figures)
 
 
 def _figures(study: Study) -> Iterator[Figure]:
@@ -77,10 +91,12 @@ def _figures(study: Study) -> Iterator[Figure]:
 
 def _settings_section(study: Study) -> Section:
     """Returns how to repeat the study: command, weights, settings other than the defaults, software."""
-    environment, weights = study.environment, dict[str, None]()
-    for used in filter(None, (trial["weights"] for trial in study.metrics["trials"].values())):
-        source = f"{used['name'] or 'unknown source'}, license {used.get('license', 'unknown')}"  # not in old studies
-        weights[f"{used['backbone']}, {source}, SHA-256 {used['sha256']}"] = None
+    environment = study.environment
+    weights = dict.fromkeys(
+        f"{used['backbone']}, {used['name'] or 'unknown source'}, license {used['license']}, SHA-256 {used['sha256']}"
+        for used in (trial["weights"] for trial in study.metrics["trials"].values())
+        if used
+    )
     defaults = {key: json.dumps(setting.default) for key, setting in SETTINGS.items()}
     changed = [f"    {key}={study.config[key]}" for key in defaults if json.dumps(study.config[key]) != defaults[key]]
     packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items())
@@ -152,3 +168,26 @@ def _template() -> jinja2.Template:
     )  # fmt: skip
     environment.filters["inline"] = inline
     return environment.get_template("report.html.j2")
+
+
+def model_card(study: Study, sections: Sequence[Section]) -> str:
+    """Returns the card: intended use, limitations, the report without figures, topics that a program cannot fill."""
+    limits = [f"- {line}" for line in findings.warnings(study)] or ["None were found."]
+    intended = "Intended use: research only. Not a medical device, and not tested in patient care."
+    parts = ["# Model card", intended, "## Limitations found", "\n".join(limits)]
+    parts += ["## What the numbers support", *findings.findings(study)]
+    for section in sections:
+        if not section.parts or any(isinstance(part, Table) for part in section.parts):
+            parts += _markdown(section)
+    return "\n\n".join([*parts, *OPEN]) + "\n"
+
+
+def summary(study: Study, section: Section) -> str:
+    """Returns a section and, below it, limitations and findings: short enough to be pasted into an issue."""
+    lines = [f"- {line}" for line in (*findings.warnings(study), *findings.findings(study))]
+    return "\n\n".join([*_markdown(section), "\n".join(lines)]) + "\n"
+
+
+def _markdown(section: Section) -> list[str]:
+    shown = [tables.to_markdown(part) for part in section.parts if isinstance(part, Table)]
+    return [f"## {section.title}", *section.paragraphs, *shown]

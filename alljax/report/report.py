@@ -32,7 +32,7 @@ def write_report(
         return path
 
     # Here, so that an unchanged report is found quickly.
-    from alljax.report import ablation, evaluation_sections, model_card, page, tables
+    from alljax.report import ablation, page, tables
     from alljax.study.results import read_study
 
     study = read_study(folder)
@@ -43,9 +43,9 @@ def write_report(
         page.write_contact_sheet(study, read_dataset())
     effects = sections(study) if sections and study.config["study.compare"] else ablation.sections(study)
     effects = [*ablation.source_section(study), *effects]
-    found = page.sections(study, effects, evaluation_sections.sections(study))
+    found = page.sections(study, effects)
     if summary := next((section for section in effects if section.anchor == "summary"), None):
-        files.write_text(folder / "summary.md", model_card.summary(study, summary))
+        files.write_text(folder / "summary.md", page.summary(study, summary))
     text = page.render(study, found, _inputs(folder) + images)
     for part in (part for section in found for part in section.parts):
         if isinstance(part, tables.Table):
@@ -55,7 +55,7 @@ def write_report(
         elif part.png:  # not the contact sheet, which is there already
             files.write_text(folder / "figures" / f"{part.name}.svg", part.svg)
             files.write_bytes(folder / "figures" / f"{part.name}.png", part.png)
-    files.write_text(card, model_card.model_card(study, found))
+    files.write_text(card, page.model_card(study, found))
     files.write_text(path, text)
     return path
 

@@ -157,6 +157,16 @@ def to_html(table: Table) -> str:
     return "\n".join([title, body, *notes])
 
 
+def to_markdown(table: Table) -> str:
+    """Returns the table with its title and notes as Markdown, at most ten of its rows."""
+    rows = [table.columns, ["---:" if numeric else "---" for numeric in table.numeric]]
+    rows += [[str(value).replace("|", "\\|").replace("\n", " ") for value in row] for row in table.rows[:10]]
+    rows += [[*map(str, row)] for row in table.footer]
+    more = [f"All {len(table.rows)} rows are in tables/{table.name}.csv."] if len(table.rows) > 10 else []
+    lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return "\n\n".join([f"**{table.title}**", lines, *more, *table.notes])
+
+
 def to_csv(table: Table) -> str:
     """Returns the table as CSV; notes, and words in numeric columns, are in an extra column ``HEADING (note)``."""
     columns, text = [], io.StringIO()

@@ -37,25 +37,16 @@ def test_test_set_is_a_fifth_of_the_images() -> None:
 @pytest.mark.skipif(not PAPER.exists(), reason="../shared/paper.txt is missing")
 def test_numbers_are_the_printed_ones() -> None:
     lines = PAPER.read_text().splitlines()
-    percents = [
-        (int(found[1]), float(found[2]), float(found[3]))
-        for line in lines
-        if (found := re.fullmatch(r"(\d+)\t([\d.]+) ?%\t([\d.]+) ?%", line.strip()))
-    ]
-    assert percents == [
-        (
-            epochs,
-            *(published.PRINTED[network, optimizer]["training_accuracy"][row] for optimizer in published.OPTIMIZERS),
-        )
-        for network in published.NETWORKS
-        for row, epochs in enumerate(EPOCHS)
-    ]
+    percents = [re.fullmatch(r"(\d+)\t([\d.]+) ?%\t([\d.]+) ?%", line.strip()) for line in lines]
+    columns = [published.PRINTED[key]["training_accuracy"] for key in KEYS]
+    expected = [*zip(EPOCHS, *columns[:2], strict=True), *zip(EPOCHS, *columns[2:], strict=True)]
+    assert [tuple(map(float, found.groups())) for found in percents if found] == expected
     shares = [line.strip().split("\t") for line in lines if re.match(r"(\d+|Totals)\t0\.\d\d\t", line.strip())]
-    expected = []
+    texts = []
     for key in KEYS:
         columns = [(*published.PRINTED[key][metric], mean) for metric, mean in published.MEANS[key].items()]
         for name, *row in zip((*EPOCHS, "Totals"), *columns, strict=True):
-            expected.append([str(name), *(f"{value:.2f}" for value in row)])
-    assert shares == expected
+            texts.append([str(name), *(f"{value:.2f}" for value in row)])
+    assert shares == texts
     text = " ".join(lines).replace("83,30", "83.30")
     assert all(f"{accuracy:.2f}%" in text for *_, accuracy in published.TABLE_7)

@@ -31,11 +31,8 @@ def table_and_figures(study: Study) -> tuple[list[dict[str, Any]], list[Figure]]
 
 
 def test_settings_have_display_names() -> None:
-    assert labels(RATES, OPTIMIZERS, ("train.loss", ("focal",))) == [
-        ("learning rate", ["0.00001", "0.0001", "0.001"]),
-        ("optimizer", ["Adam", "RMSprop"]),
-    ]
-    assert labels(FLIPS) == [("flips", ["no", "yes"])]
+    rates = "learning rate", ["0.00001", "0.0001", "0.001"]
+    assert labels(RATES, FLIPS, ("train.loss", ("focal",))) == [rates, ("flips", ["no", "yes"])]
     assert labels(("split.train_subjects", (2, 0))) == [("training subjects", ["2", "all"])]
     paired = (("train.class_weights", "train.loss"), (("none", "focal"), ("balanced", "focal")))
     assert labels(paired) == [("class weights", ["none", "balanced"])]

@@ -28,14 +28,8 @@ def calibration(slope: float) -> dict[str, Any]:
 
 
 def group(name: str, auc: float | None) -> dict[str, Any]:
-    return {
-        "name": name,
-        "images": 20,
-        "subjects": 6,
-        "auc": auc,
-        "accuracy": 0.8,
-        "intervals": {"accuracy": [0.7, 0.9]},
-    }
+    of_accuracy = {"accuracy": 0.8, "intervals": {"accuracy": [0.7, 0.9]}}
+    return {"name": name, "images": 20, "subjects": 6, "auc": auc} | of_accuracy
 
 
 ADDED: dict[str, Any] = {
@@ -49,9 +43,7 @@ ADDED: dict[str, Any] = {
         for target, value in (("specificity", 0.9), ("sensitivity", 0.95))
     ],
     "subgroups": {"fold": [group("1", 0.7), group("2", None)], "hospital": [group("A", 0.6)]},
-    "beyond_size": {
-        "auc": 0.612, "interval": [0.5, 0.7], "strata": [{"area": 0.25, "images": 24, "auc": 0.6}],
-    },
+    "beyond_size": {"auc": 0.612, "interval": [0.5, 0.7], "strata": [{"area": 0.25, "images": 24, "auc": 0.6}]},
 }  # fmt: skip
 
 
@@ -60,13 +52,9 @@ def sections(study_copy: Path) -> dict[str, Section]:
     """The sections by title of a study whose best trial has all numbers; the report is written."""
     study = read_study(study_copy)
     best, second, *_ = study.ranking.order
-    content = study.evaluation | {
-        "selection": {
-            "metric": "auc", "by": "the other folds", "value": 0.753, "nested": 0.733, "interval": [0.6, 0.8],
-            "chosen": [best, best, second],
-        }
-    }  # fmt: skip
-    content["trials"][best] |= ADDED
+    selection = {"metric": "auc", "by": "the other folds", "value": 0.753, "nested": 0.733, "interval": [0.6, 0.8]}
+    study.evaluation["trials"][best] |= ADDED
+    content = study.evaluation | {"selection": selection | {"chosen": [best, best, second]}}
     workdir.write_study(study_copy, {workdir.EVALUATION: content})
     write_report(study_copy)
     return {section.title: section for section in evaluation_sections.sections(read_study(study_copy))}
@@ -77,9 +65,8 @@ def test_every_section_says_what_its_numbers_show(sections: dict[str, Section], 
     assert "Calibration slope 0.530 [0.330, 0.730]" in found["Calibration"]
     assert "Brier score 0.099 [0.080, 0.120]; always predicting the prevalence gives 0.109" in found["Calibration"]
     assert "0.612 [0.500, 0.700]" in found["Beyond size"]
-    tables = {
-        path.stem: list(csv.reader(path.read_text().splitlines())) for path in (study_copy / "tables").glob("*.csv")
-    }
+    files = study_copy.glob("tables/*.csv")
+    tables = {path.stem: list(csv.reader(path.read_text().splitlines())) for path in files}
     assert [row[0] for row in tables["operating-points"][1:]] == ["specificity ≥ 0.9", "sensitivity ≥ 0.95"]
     assert tables["calibration"][1][1:] == ["0.53", "[0.330, 0.730]", "0.97", "[0.770, 1.170]"]
     assert [row[:5] for row in tables["subgroups"][1:]] == [

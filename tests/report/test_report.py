@@ -63,9 +63,8 @@ def test_page_is_accessible(toy_page: Page) -> None:
     assert {str(link["href"])[1:] for link in toy_page.all("a")} <= set(toy_page.ids)
     assert all(image.get("alt") for image in toy_page.all("img"))
     assert all(heading.get("scope") in {"col", "row"} for heading in toy_page.all("th"))
-    assert all(
-        box["tabindex"] == "0" and box["aria-label"] for box in toy_page.all("div") if box.get("class") == "scroll"
-    )
+    boxes = [box for box in toy_page.all("div") if box.get("class") == "scroll"]
+    assert all(box["tabindex"] == "0" and box["aria-label"] for box in boxes)
     assert len(toy_page.all("svg")) > 4
     assert all(svg.get("role") == "img" or svg.get("aria-hidden") == "true" for svg in toy_page.all("svg"))
     levels = [int(tag[1]) for tag, _ in toy_page.tags if re.fullmatch("h[1-6]", tag)]
@@ -84,6 +83,18 @@ def test_page_opens_with_the_best_model_and_its_intervals(toy_report: Path, toy_
     recalls = summarize(study.predictions(best).held_out, 0.95, ["recall_1"])["intervals"]["recall_1"]
     sensitivity = f"{result['per_class'][1]['recall']:.1%} [{100 * recalls[0]:.1f}, {100 * recalls[1]:.1f}]"
     assert f"recall of ALL (leukemic blast) {sensitivity}" in start
+
+
+def test_model_card_has_the_content_of_the_page(toy_report: Path) -> None:
+    card, study = (toy_report.parent / "model_card.md").read_text(), read_study(toy_report.parent)
+    best = study.metrics["trials"][study.ranking.best]
+    low, high = best["intervals"]["auc"]
+    assert f"| {best['auc']:.3f} [{low:.3f}, {high:.3f}] |" in card
+    for words in ("research only", "| --- |", "train.batch_size=16", best["weights"]["sha256"]):
+        assert words in card
+    assert f"jax {study.environment['packages']['jax']}" in card.split("## Settings")[1]
+    assert all(name in card.split("## Open topics")[1] for name in ("CLAIM", "TRIPOD+AI"))
+    assert str(toy_report.parent.parent) not in card
 
 
 def test_most_confident_errors_are_listed_first(toy_report: Path) -> None:
@@ -131,9 +142,8 @@ def test_sections_are_shown_before_the_results(study_copy: Path) -> None:
     change_json(study_copy / "config.json", lambda config: config.update({"study.compare": "paper"}))
     table = Table("odd-table", "A <title>", ("what", "value"), ((Value("a&b"), Value("1.5", 1.5, "[1, 2]")),))
     svg = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 700 9"><path id="p"/></svg>'
-    section = Section(
-        "odd", "An odd section", ("It says <this>.",), (table, Figure("odd-figure", "drawn", svg, b"png"))
-    )
+    parts = table, Figure("odd-figure", "drawn", svg, b"png")
+    section = Section("odd", "An odd section", ("It says <this>.",), parts)
     found = Page(report.write_report(study_copy, lambda study: [section]))
     assert found.text.index("It says <this>.") < found.text.index("A <title>") < found.text.index("Metrics over all")
     assert {"odd", "odd-table", "odd-figure-p"} <= set(found.ids)
@@ -155,11 +165,7 @@ def test_unfinished_and_leaky_studies_warn_first(study_copy: Path) -> None:
 
     change_json(study_copy / "metrics.json", change)
     text = Page(report.write_report(study_copy)).text
-    warnings = [
-        "missing 1 of 4 models",
-        "1 of 4 models failed: ",
-        "the subject of 17 of 48 held-out images",
-    ]
+    warnings = "missing 1 of 4 models", "1 of 4 models failed: ", "the subject of 17 of 48 held-out images"
     places = [text.index(words) for words in (*warnings, "sensitivity", ": no memory")]
     assert places == sorted(places)
 
