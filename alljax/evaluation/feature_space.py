@@ -1,6 +1,6 @@
-"""What the features of a backbone contain: nearest images, main directions, and how well they identify subjects."""
+"""What features contain: nearest images, main directions, subjects, and how unlike the training images a new one is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -9,10 +9,12 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import normalize
 
 NEIGHBORS = 5  # nearest images that `nearest` returns
 FOLDS = 5  # of the cross-validation of the probe; a subject needs as many photographs
 COMPONENTS, PERMUTATIONS = 50, 1000
+MAX_IMAGES = 1000  # that `training_features` stores
 
 
 def nearest(features: np.ndarray, queries: np.ndarray, excluded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -49,3 +51,21 @@ def probe_subjects(features: np.ndarray, subjects: Sequence[str], photographs: S
     recall, number = float(balanced_accuracy_score(names, predicted)), len(np.unique(names))
     upper = float(np.quantile(by_chance, 0.95))
     return {"subjects": number, "images": len(names), "recall": recall, "chance": 1 / number, "upper": upper}
+
+
+def training_features(features: np.ndarray, subjects: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns what `distances` needs of at most `MAX_IMAGES` training images, chosen at random from `rows`.
+
+    ``features`` of unit length (Y. Sun et al., Out-of-distribution detection with deep nearest neighbors, 2022),
+    float16 (M, D), and ascending ``distances`` (M,) to the nearest of another subject, as new images are of new ones.
+    """
+    chosen = np.sort(np.random.default_rng(0).permutation(rows)[:MAX_IMAGES])
+    unit, of_chosen = normalize(features[chosen]), subjects[chosen]
+    between = np.where(of_chosen[:, None] == of_chosen, np.inf, euclidean_distances(unit))
+    return {"features": unit.astype(np.float16), "distances": np.sort(between.min(1))}
+
+
+def distances(stored: Mapping[str, np.ndarray], features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns distances to the nearest training image, from 0 to 2, and their quantiles among those stored, (n,)."""
+    nearest = euclidean_distances(normalize(features), stored["features"].astype(np.float32)).min(1)
+    return nearest, np.searchsorted(stored["distances"], nearest) / len(stored["distances"])

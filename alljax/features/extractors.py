@@ -18,9 +18,7 @@ from alljax.data.inspection import read_ahead
 from alljax.features import texture
 
 VERSION = 1  # increased by every change of the features: stored ones of other versions are not used
-SIZE = 224
-"""Pixels per side of the image for DCT, unless ``preprocessing.image_size`` is set."""
-
+SIZE = 224  # pixels per side of the image for DCT, unless ``preprocessing.image_size`` is set
 BLOCK = 8
 COEFFICIENTS = 16
 

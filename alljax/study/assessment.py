@@ -10,11 +10,11 @@ import pandas
 
 from alljax.data.archive import natural_sort
 from alljax.evaluation.calibration import calibration, scale
+from alljax.evaluation.combination import by_subject, ensemble
 from alljax.evaluation.intervals import HeldOut, describe, summarize
 from alljax.evaluation.metrics import folds_are_complete
 from alljax.evaluation.operating_points import operating_points
 from alljax.evaluation.subgroups import beyond_size, subgroups
-from alljax.evaluation.subjects import by_subject, ensemble
 from alljax.study import results, workdir
 from alljax.study.results import Study
 

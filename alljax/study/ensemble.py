@@ -84,7 +84,7 @@ class Ensemble:
 
     @cached_property
     def training_features(self) -> dict[str, np.ndarray]:
-        """What `novelty.distances` needs, of a frozen backbone."""
+        """What `feature_space.distances` needs, of a frozen backbone."""
         folder = workdir.trial_folder(self.study.folder, self.trial)
         workdir.verify(folder, workdir.TRAINING_FEATURES)
         return checkpoints.load_arrays(folder / workdir.TRAINING_FEATURES)

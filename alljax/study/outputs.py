@@ -12,8 +12,8 @@ from flax.traverse_util import flatten_dict
 
 from alljax.data import splits
 from alljax.errors import ConfigError
-from alljax.evaluation import novelty
 from alljax.evaluation.combination import accuracy_weights, combine
+from alljax.evaluation.feature_space import training_features
 from alljax.evaluation.intervals import Jackknife, describe_seeds, summarize
 from alljax.evaluation.subgroups import spread
 from alljax.study import inner_folds, results, workdir
@@ -78,7 +78,7 @@ def _write_checkpoint(folder: Path, trial: Trial, experiment: Experiment, outcom
     if trial.config.train.mode == "frozen":
         features = experiment.extractor.load(*experiment.sources[trial.name])
         rows = np.unique(np.concatenate([fold.train for fold in experiment.folds(trial)]))
-        arrays[workdir.TRAINING_FEATURES] = novelty.training_features(features, np.array(experiment.subjects), rows)
+        arrays[workdir.TRAINING_FEATURES] = training_features(features, np.array(experiment.subjects), rows)
     for name, content in arrays.items():
         checkpoints.save_arrays(folder / name, content)
     if estimators := [estimator for run in outcome.folds for estimator in run.estimators]:

@@ -17,10 +17,10 @@ from alljax.data import inspection
 from alljax.data.arrays import as_dataset
 from alljax.data.dataset import Dataset
 from alljax.errors import WorkdirError, plural
-from alljax.evaluation import novelty
+from alljax.evaluation import feature_space
 from alljax.evaluation.calibration import scale
+from alljax.evaluation.combination import by_subject
 from alljax.evaluation.intervals import HeldOut
-from alljax.evaluation.subjects import by_subject
 from alljax.study import sweep, workdir
 from alljax.study.ensemble import Ensemble
 from alljax.study.experiment import open_images
@@ -144,7 +144,7 @@ def _scores(model: Ensemble, dataset: Dataset, update: progress.Update) -> np.nd
         calibrated = _calibrate(model, probabilities) if known else np.full_like(probabilities, np.nan)
         distances = np.full((len(features), 2), np.nan)
         if model.frozen:
-            distances = np.stack(novelty.distances(model.training_features, features), axis=1)
+            distances = np.stack(feature_space.distances(model.training_features, features), axis=1)
         parts.append(np.hstack([probabilities.mean(0), calibrated.mean(0), distances]))
         update(len(features))
     return np.concatenate(parts)

@@ -13,8 +13,7 @@ from alljax import interrupts
 from alljax.models.head import POOLINGS, make_head
 from alljax.training.network import Network
 
-GRID = 8
-"""Blocks per side of an occlusion map; a patch covers 2 × 2 of them, so an image takes 49 passes."""
+GRID = 8  # blocks per side of an occlusion map; a patch covers 2 × 2 of them, so an image takes 49 passes
 
 
 class Attribution(NamedTuple):

@@ -33,9 +33,7 @@ from alljax.models.head import POOLINGS
 from alljax.training import distributed
 from alljax.training.network import Network
 
-Source = Network | Extractor
-"""Where features come from."""
-
+Source = Network | Extractor  # where features come from
 _Result = TypeVar("_Result")
 
 

@@ -24,11 +24,8 @@ from alljax.training.optimizers import NUMBERS, Hyperparameters, hyperparameters
 from alljax.training.sampling import FoldRows, batch_size, epoch_order, steps_per_epoch
 from alljax.training.step import Batch, History, Metrics, Parameters, RunInputs, TrainState
 
-BLOCK = 64 * 2**20
-"""Bytes of features that are read from a file at once, while the device computes on the block before."""
-
-Inputs = tuple[Any, Any, Any]
-"""Features (M, D), their labels (M,) and rows in the order in which they are used."""
+BLOCK = 64 * 2**20  # bytes of features that are read from a file at once
+Inputs = tuple[Any, Any, Any]  # features (M, D), their labels (M,) and rows in the order in which they are used
 
 
 class FoldOutcome(NamedTuple):
@@ -230,7 +227,6 @@ def _evaluate(head: Head, params: Parameters, inputs: Inputs, mask: jax.Array) -
 def _apply(
     head: Head, params: Parameters, batch_stats: Any, inputs: jax.Array, mask: jax.Array, keys: jax.Array | None
 ) -> tuple[jax.Array, Any]:
-    del mask
     logits: Any = head.apply({"params": unflatten_dict(dict(params), sep="/")}, inputs, keys)
     return logits, batch_stats
 

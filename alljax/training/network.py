@@ -22,8 +22,8 @@ from alljax.models.preprocessing import Preprocessing, get_preprocessing
 from alljax.training.distributed import start_backend
 from alljax.weights import conversion, store
 
+# Row counts at which fused loops of XLA's CPU back end change shape.
 ROWS = tuple(2**power + offset for power in (14, 15) for offset in (-1, 0, 1, 17))
-"""Row counts at which fused loops of XLA's CPU back end change shape."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -8,9 +8,9 @@ from evaluation.conftest import point_estimates
 from scipy import stats
 from sklearn import metrics
 
+from alljax.evaluation.combination import by_subject
 from alljax.evaluation.intervals import HeldOut, Jackknife, summarize
 from alljax.evaluation.subgroups import spread
-from alljax.evaluation.subjects import by_subject
 
 Clustered = Callable[..., HeldOut]
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from alljax.evaluation.combination import ensemble
 from alljax.evaluation.intervals import HeldOut
 from alljax.evaluation.subgroups import beyond_size, subgroups
-from alljax.evaluation.subjects import ensemble
 
 Clustered = Callable[..., HeldOut]
 

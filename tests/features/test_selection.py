@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from alljax.config import default_config, vary
 from alljax.data.protocols import balanced_folds
 from alljax.errors import ConfigError, DataError
-from alljax.features import salp_swarm, selection
+from alljax.features import selection
 from alljax.features.selection import Selection
 
 LABELS = np.arange(90) % 3
@@ -83,7 +83,7 @@ def test_the_error_of_the_salp_swarm_is_that_of_a_ridge_classifier(size: int) ->
     """With Gram matrices, and in the dual where there are more features than images."""
     features = StandardScaler().fit_transform(make_features(size).astype(np.float64)).astype(np.float32)
     folds = balanced_folds(LABELS, GROUPS, 5, seed=1)
-    error = salp_swarm.ridge_error(features, LABELS, folds)
+    error = selection.ridge_error(features, LABELS, folds)
     for seed in range(3):
         kept = np.random.default_rng(seed).random(size) > 0.8
         predicted = cross_val_predict(RidgeClassifier(), features[:, kept], LABELS, cv=PredefinedSplit(folds))
@@ -98,7 +98,7 @@ def test_the_swarm_moves_as_published() -> None:
         return float(abs(kept[:6].sum() - 5) + kept[6:].sum())
 
     seen: list[list[bool]] = []
-    best = salp_swarm.swarm(fitness, 12, salps=4, iterations=3, seed=5)
+    best = selection.swarm(fitness, 12, salps=4, iterations=3, seed=5)
     found, seen = seen, []
     rng = np.random.default_rng(5)
     salps = rng.random((4, 12))
@@ -127,7 +127,7 @@ def test_salp_swarm_finds_the_same_good_selection_again() -> None:
     assert first == second
     assert notes[199] == "salp swarm 200 of 200"
     scaled = fit(features, "standardize").transform(features)
-    error = salp_swarm.ridge_error(scaled, LABELS, balanced_folds(LABELS, GROUPS, 5, seed=3))
+    error = selection.ridge_error(scaled, LABELS, balanced_folds(LABELS, GROUPS, 5, seed=3))
     assert error(np.isin(np.arange(40), first)) < error(np.ones(40, bool))
 
 
