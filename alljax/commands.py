@@ -197,13 +197,13 @@ def data_verify(options: Options) -> int:
 def data_audit(options: Options) -> int:
     """Find duplicates, subjects with several names, and what each protocol, or a split of your own, leaks."""
     from alljax import config
-    from alljax.data import audit, readers, split_audit
+    from alljax.data import audit, readers
 
     if bool(options.source) == bool(options.split):
         raise ConfigError("give either --source, to audit a data set, or --split, to audit a division of its images")
     if options.split:
         classes = config.load(overrides=options.words).data.classes
-        of_split = split_audit.audit_sides(readers.open_all(str(options.split), classes))
+        of_split = audit.audit_sides(readers.open_all(str(options.split), classes))
         show(of_split)
         audit.write_findings({"split": str(options.split), **vars(of_split)}, options.out)
         if options.out:

@@ -8,7 +8,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -73,8 +72,12 @@ def inspect(dataset: Dataset, on_error: str = "raise") -> tuple[Dataset, Inspect
 
     Images that cannot be read raise `DataError`; with ``on_error="skip"`` they are removed, unless none can be read.
     """
-    cached = _cache_file(dataset)
-    errors: dict[str, str] = {}
+    cached, errors = None, dict[str, str]()
+    if dataset.stamp:
+        state: list[Any] = [_VERSION, READING_VERSION, PIL.__version__, sorted(dataset.crops.items())]
+        state += [(record.path, dataset.stamp(record)) for record in dataset.records]
+        key = hashlib.sha256(json.dumps(state).encode()).hexdigest()
+        cached = files.cache_dir() / "inspections" / f"{key}.json"
     if cached and (text := cache.read_text(cached)):
         found = json.loads(text)
     else:
@@ -190,15 +193,6 @@ def pixel_problem(used: int, mode: str) -> str:
     if used > SMALL_RANGE[16 if mode.startswith("I") else 8]:
         return ""
     return "small_range" if used else "one_color"
-
-
-def _cache_file(dataset: Dataset) -> Path | None:
-    """Returns the file for the result of this data set in its present state; None where no file stamps are known."""
-    if dataset.stamp is None:
-        return None
-    parts: list[Any] = [_VERSION, READING_VERSION, PIL.__version__, sorted(dataset.crops.items())]
-    parts += [(record.path, dataset.stamp(record)) for record in dataset.records]
-    return files.cache_dir() / "inspections" / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}.json"
 
 
 def measure_properties(

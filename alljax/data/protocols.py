@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 from ml_collections import ConfigDict
 from numpy.typing import NDArray
+from pandas import factorize
 
 from alljax.data.archive import natural_key, natural_sort
 from alljax.data.dataset import UNLABELED, Dataset, Record
@@ -51,9 +52,8 @@ def make_table(dataset: Dataset, subjects: Sequence[str], subsets: Sequence[str]
     used = [row for row, each in enumerate(records) if each.label != UNLABELED and each.subset in subsets]
     rows = sorted(used, key=identity)
     chosen, names = [records[row] for row in rows], [subjects[row] for row in rows]
-    number = {name: n for n, name in enumerate(dict.fromkeys(names))}
     labels = np.array([record.label for record in chosen], np.int64)
-    groups = np.array([number[name] for name in names], np.int64)
+    groups = factorize(np.array(names, object))[0]
     named = any(record.subject for record in chosen)
     return Table(np.array(rows, np.int64), labels, groups, chosen, names, dataset.classes, named)
 

@@ -78,7 +78,7 @@ def open_unlabeled(sources: Sequence[Path], generated: Any = None, name_pattern:
     """Opens all images of sources or image files without labels; paths start with the source."""
     pattern = compile_pattern("data.name_pattern", name_pattern, repeats=6)
     opened: dict[str, Callable[[], bytes]] = {}
-    subjects: dict[str, str] = {}
+    records: dict[str, Record] = {}
     notes: dict[str, None] = {}
     crops: dict[tuple[int, int], tuple[int, int]] = {}
     for source in sources:
@@ -93,11 +93,12 @@ def open_unlabeled(sources: Sequence[Path], generated: Any = None, name_pattern:
             name = (base / record.path).as_posix()
             match = pattern.search(name if "/" in name_pattern else PurePosixPath(name).name)
             stated = match.groupdict("").get("subject", "") if match else ""
-            opened[name], subjects[name] = partial(dataset.read, record), record.subject or stated
+            opened[name] = partial(dataset.read, record)
+            records[name] = Record(name, UNLABELED, record.subject or stated)
         notes |= dict.fromkeys(dataset.notes)
         crops |= dataset.crops
-    records = tuple(Record(path, UNLABELED, subject) for path, subject in subjects.items())
-    return Dataset("images", (), records, lambda record: opened[record.path](), tuple(notes), crops=crops)
+    images = tuple(records.values())
+    return Dataset("images", (), images, lambda record: opened[record.path](), tuple(notes), crops=crops)
 
 
 def _read(source: str, generated: Any, read_archive: Callable[[Archive], Dataset], labeled: bool = True) -> Dataset:

@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -45,7 +45,8 @@ class Splits:
     protocol: str
     subjects: tuple[str, ...]  # of each image; names that share an image are one subject, joined by ``+``
     folds: tuple[Fold, ...]
-    leaks: dict[str, int]  # see `count_leaks`
+    # Test images, and those with a subject, photograph (field), image (duplicate) or similar (near) image in training.
+    leaks: dict[str, int]
 
     def __len__(self) -> int:
         return len(self.folds)
@@ -134,8 +135,10 @@ def divide(dataset: Dataset, inspection: Inspection, config: ConfigDict) -> Spli
     """Returns the folds of `make_folds`, and what they leak."""
     subjects = merge_subjects(dataset, inspection.pixels)
     folds = make_folds(dataset, subjects, inspection.pixels, config)
-    leaks = count_leaks(folds, dataset.records, subjects, inspection.pixels, inspection.similar)
-    return Splits(dataset, config.split.protocol, subjects, folds, leaks)
+    # Records without a field get a field of their own.
+    fields = [(record.subject, record.field) if record.field else (record.path, "") for record in dataset.records]
+    keys = {"subject": subjects, "field": fields, "duplicate": inspection.pixels, "near": inspection.similar}
+    return Splits(dataset, config.split.protocol, subjects, folds, count_leaks(folds, keys))
 
 
 def make_folds(
@@ -191,15 +194,9 @@ def reassigned(dataset: Dataset, subjects: Sequence[str], subset: str) -> str:
     return f"{what}: {first_few(natural_sort(set(moved)))}" if moved else ""
 
 
-def count_leaks(
-    folds: Sequence[Fold], records: Sequence[Record], subjects: Sequence[str], pixels: Sequence[str],
-    similar: Sequence[int],
-) -> dict[str, int]:  # fmt: skip
-    """Counts ``test_images``, and those with a subject, photograph, image or similar image of the training data."""
-    # Records without a field get a field of their own.
-    fields = [(record.subject, record.field) if record.field else (record.path, "") for record in records]
+def count_leaks(folds: Sequence[Fold], keys_by_name: Mapping[str, Sequence[Hashable]]) -> dict[str, int]:
+    """Counts ``test_images`` and, for each sequence of a key per record, those whose key is in the training data."""
     counts = {"test_images": sum(len(fold.test) for fold in folds)}
-    keys_by_name = {"subject": subjects, "field": fields, "duplicate": pixels, "near": similar}
     for name, keys in keys_by_name.items():
         counts[name] = sum(len(_common_rows(keys, [*fold.train, *fold.validation], fold.test)) for fold in folds)
     return counts

@@ -6,6 +6,7 @@ import itertools
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -129,7 +130,7 @@ def test_official_folds_keep_subjects_in_one_fold() -> None:
     assert splits.reassigned(dataset_of(IMAGES), merge_subjects(dataset_of(IMAGES)), "train") == ""
     by_name = split("official_folds_by_name", records)
     assert [{records[row].fold for row in fold.test} for fold in by_name] == [{"0"}, {"1"}, {"2"}]
-    assert count_leaks(by_name, records, subjects, *[range(len(records))] * 2)["subject"] == 6
+    assert count_leaks(by_name, {"subject": subjects}) == {"test_images": 12, "subject": 6}
 
 
 @pytest.mark.parametrize("stratified", [True, False])
@@ -211,14 +212,18 @@ def test_records_lack_what_the_protocol_needs() -> None:
 
 
 def test_leaks_are_counted() -> None:
-    images = [image("1", field="1"), image("1", field="1"), image("1", field="2"), image("2", field="1")]
-    images += [image("3"), image("4")]
     fold = splits.Fold(0, 0, np.array([0, 4]), np.array([1, 2, 3, 5]))
-    subjects = ("1", "1", "1", "2", "3+4", "3+4")
-    twice = count_leaks([fold, fold], images, subjects, ["a", "b", "a", "c", "d", "d"], range(6))
-    assert twice == {"test_images": 8, "subject": 6, "field": 2, "duplicate": 4, "near": 0}
+    leaks = count_leaks([fold, fold], {"subject": ("1", "1", "1", "2", "3+4", "3+4"), "duplicate": "abacdd"})
+    assert leaks == {"test_images": 8, "subject": 6, "duplicate": 4}
     validated = splits.Fold(0, 0, np.array([2]), np.array([1, 3]), validation=np.array([0]))
-    assert count_leaks([validated], images[:4], list("1123"), list("abcb"), range(4))["subject"] == 1
+    assert count_leaks([validated], {"subject": "1123"})["subject"] == 1
+    records = [image("1", label, field=field) for label in (0, 1) for field in ("1", "1", "2", "")]
+    inspection = SimpleNamespace(pixels=range(8), similar=range(8))
+    config = vary(default_config(), {"split.protocol": "paper", "split.test_fraction": 0.5})
+    (fold,) = found = splits.divide(dataset_of(records), inspection, config)
+    trained = {records[row].field for row in fold.train} - {""}
+    assert found.leaks["field"] == sum(records[row].field in trained for row in fold.test)
+    assert found.leaks["near"] == found.leaks["duplicate"] == 0
 
 
 @pytest.mark.parametrize(
@@ -298,8 +303,8 @@ def test_protocols_on_the_names_of_the_real_set() -> None:
     subjects = merge_subjects(cnmc.make_dataset(tuple(records), read=lambda record: b""))
     train = [subject for subject, record in zip(subjects, records, strict=True) if record.subset == "train"]
     assert len(set(train)) == 73 - 7
-    official = count_leaks(split("official_folds", records, subjects), records, subjects, *[range(len(records))] * 2)
-    assert official == {"test_images": 10_661, "subject": 0, "field": 0, "duplicate": 0, "near": 0}
+    official = count_leaks(split("official_folds", records, subjects), {"subject": subjects})
+    assert official == {"test_images": 10_661, "subject": 0}
     message = splits.reassigned(dataset_of(records), subjects, "train")
     assert message.endswith("same subject: 20+21, 51+75+78, H2+H4+H5+H6, H3+H10")
     by_name = split("official_folds_by_name", records, subjects)
