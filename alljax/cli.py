@@ -14,8 +14,8 @@ from typing import Any
 
 import alljax
 from alljax import doctor, files, interrupts, progress, settings
+from alljax.commands import VERBS
 from alljax.errors import ConfigError, Problems, Stopped, UserError, printable
-from alljax.local_commands import VERBS
 from alljax.training import distributed
 
 EXIT_CODES = """exit codes: 0 done, or stopped by SIGTERM or SIGUSR1; 1 `data verify` or `doctor` found problems;

@@ -18,7 +18,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
     "errors", "settings", "interrupts", "files", "cache", "progress", "config_files", "config", "extensions",
     "data", "models", "weights", "features", "training", "evaluation", "study", "report", "paper", "api", "doctor",
-    "commands", "local_commands", "cli",
+    "commands", "cli",
 ]  # fmt: skip
 
 # Words of earlier versions that are never the right ones, with the words to use instead.

@@ -7,8 +7,6 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from alljax.data.archive import natural_sort
 from alljax.errors import DataError, first_few, plural
@@ -120,5 +118,7 @@ def merge_subjects(dataset: Dataset, digests: Sequence[str] = ()) -> tuple[str, 
 def connected_groups(count: int, groups: Iterable[Sequence[int]]) -> list[int]:
     """Returns for each of `count` nodes a number that is equal for all nodes that the groups connect."""
     edges = np.array([(group[0], other) for group in groups for other in group[1:]], int).reshape(-1, 2)
+    from scipy.sparse import coo_array, csgraph  # here, since a finished study is recognized without SciPy
+
     graph = coo_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(count, count))
-    return connected_components(graph, directed=False)[1].tolist()
+    return csgraph.connected_components(graph, directed=False)[1].tolist()

@@ -39,7 +39,8 @@ VALUES = {
 }
 PROPER = {
     "vgg16": "VGG16", "resnet18": "ResNet18", "resnet50": "ResNet50", "resnet50_keras": "ResNet50 (Keras)",
-    "resnet101": "ResNet101", "mobilenet_v2": "MobileNetV2", "efficientnet_lite0": "EfficientNet-Lite0",
+    "resnet101": "ResNet101", "densenet121": "DenseNet121",
+    "mobilenet_v2": "MobileNetV2", "efficientnet_lite0": "EfficientNet-Lite0",
     "dinov2_vits14": "DINOv2 ViT-S/14", "dinov2_vitb14": "DINOv2 ViT-B/14",
     "histonet": "HistoNet", "residual_attention": "Attention-56",
     "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop", "sgd": "SGD",

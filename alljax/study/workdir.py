@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import logging
 
+from alljax import config as configs
 from alljax import files
 from alljax.errors import Problems, WorkdirError, first_few
 from alljax.study.sweep import trial_name_problem
@@ -66,7 +67,8 @@ def read_trials(workdir: Path, verified: bool = True) -> dict[str, dict[str, Any
     path = workdir / "trials.json"
     if verified:
         verify(workdir, path.name)
-    trials = {trial["name"]: trial["config"] for trial in read_json(path)}
+    defaults = configs.flatten(configs.default_config())  # of settings that are newer than the study
+    trials = {trial["name"]: defaults | trial["config"] for trial in read_json(path)}
     for name in trials:
         if problem := trial_name_problem(name):  # it is the name of a folder
             raise WorkdirError(f"{path}: the name of a trial {problem}")

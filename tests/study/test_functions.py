@@ -13,7 +13,7 @@ from alljax.data.arrays import as_dataset
 from alljax.evaluation.calibration import scale
 from alljax.models.preprocessing import Preprocessing
 from alljax.study.ensemble import open_ensemble
-from alljax.study.functions import make_function, resize
+from alljax.study.exports import make_function, resize
 from alljax.study.run import run_study
 
 FILTERS = [(name, True) for name in ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")]

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -6,7 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 from study.conftest import TRIAL
 
-from alljax.study import results
+from alljax.study import results, workdir
 from alljax.study.results import find_unchanged
 
 
@@ -21,6 +22,11 @@ def test_any_change_opens_the_study(
         with monkeypatch.context() as patch:
             patch.setattr(module, name, lambda changed: "other files")
             assert find_unchanged(config, copy) is None
+    trials = json.loads((copy / "trials.json").read_text())
+    for trial in trials:
+        del trial["config"]["evaluation.metrics"]
+    workdir.write_study(copy, {"trials.json": trials})
+    assert find_unchanged(config, copy) is not None, "a setting that is newer than the study has its default"
     (copy / "trials" / TRIAL / "metrics.json").unlink()
     assert find_unchanged(config, copy) is None, "a trial was removed"
     config.train.learning_rate = 0.5

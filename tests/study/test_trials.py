@@ -18,8 +18,9 @@ from alljax.config import default_config
 from alljax.data.splits import Fold
 from alljax.errors import DataError, Stopped
 from alljax.study import sweep
+from alljax.study.ensemble import open_ensemble
 from alljax.study.experiment import open_experiment
-from alljax.study.predict import predict, write_features
+from alljax.study.predict import write_features, write_predictions
 from alljax.study.run import run_study
 from alljax.study.trials import fold_keys, train_job
 from alljax.training.head_training import HeadTrainer
@@ -132,7 +133,7 @@ def test_features_of_a_study_are_used_again(
     dataset, width = write_features(config, npz)
     assert (len(dataset.records), width) == (48, 16)
     Image.fromarray(np.full((48, 48, 3), 120, np.uint8)).save(tmp_path / "cell.png")
-    (line,), unreadable = predict([tmp_path / "run"], "", "", [tmp_path / "cell.png"], csv)
+    (line,), unreadable = write_predictions([open_ensemble(tmp_path / "run")], [tmp_path / "cell.png"], csv)
     assert (line, unreadable) == (f"{csv}: 1 image", 0)
     shapes = sorted(np.load(file).shape for file in (tmp_path / "cache/features").glob("*.npy"))
     assert shapes == [(48, 16)], "the features of the study were used again, those of new images are not stored"
