@@ -1,10 +1,7 @@
-"""What each `alljax` command does: one function per verb, whose docstring is its help text.
+"""What each `alljax` command does; subpackages are imported inside the functions, so that ``--help`` is fast."""
 
-Subpackages are imported inside the functions, so that ``--help`` and errors in the arguments are fast.
-"""
-
-import argparse
 import time
+from argparse import Namespace as Options
 from collections.abc import Callable, Iterable
 
 from alljax import cache, config_files, doctor, files, paper
@@ -12,10 +9,8 @@ from alljax.errors import ConfigError, UserError, plural
 from alljax.progress import show
 from alljax.training import distributed
 
-Options = argparse.Namespace
 Call = Callable[[Options], int | None]
-VERBS: dict[str, tuple[Call, str, str]] = {}
-"""Function, arguments (keys of `cli.ARGUMENTS`) and example of each verb."""
+VERBS: dict[str, tuple[Call, str, str]] = {}  # function, arguments (keys of `cli.ARGUMENTS`) and example of each verb
 
 CONFIG = "--config --config.KEY --settings"
 RUN = f"{CONFIG} --workdir --resume --coordinator --processes --process --timeout"  # of `study` and `train`
