@@ -4,6 +4,7 @@ A zip inside a folder, and the numbered parts of a download, ``cells-20240101T10
 """
 
 import atexit
+import contextlib
 import functools
 import math
 import os
@@ -169,21 +170,10 @@ def _parts(path: Path) -> list[str]:
 
 
 def _decode_name(member: zipfile.ZipInfo) -> str:
-    """Returns the name of a member of a zip.
-
-    zipfile reads names without the UTF-8 flag as code page 437, but macOS writes UTF-8, and some programs store the
-    name also in UTF-8: extra field 0x7075, Info-ZIP's Unicode path, with the CRC-32 of the name in the header.
-    """
-    if member.flag_bits & 0x800:
-        return member.filename
-    name = member.orig_filename.encode("cp437")
-    crc = re.escape(zlib.crc32(name).to_bytes(4, "little"))
-    try:
-        if field := re.search(b"up(..)\1" + crc, member.extra, re.DOTALL):
-            return member.extra[field.end() : field.start(1) + 2 + int.from_bytes(field[1], "little")].decode()
-        return member.filename if name.isascii() else name.decode()
-    except UnicodeDecodeError:
-        return member.filename
+    """Returns the name of a member of a zip; UTF-8 without its flag, as macOS writes it, is read as code page 437."""
+    with contextlib.suppress(UnicodeError):
+        return member.filename if member.flag_bits & 0x800 else member.filename.encode("cp437").decode()
+    return member.filename
 
 
 @functools.cache

@@ -62,9 +62,7 @@ def open_all(
     source: str, classes: Sequence[str] = (), name_pattern: str = "", generated: Any = None, strict: bool = True
 ) -> Dataset:
     """Opens all subsets of a source, unlabeled images too; contradictory labels are an error if `strict`."""
-    dataset = _read(
-        source, generated, lambda archive: cnmc.read_cnmc(archive) or folder.read_folder(archive, name_pattern, classes)
-    )
+    dataset = _read(source, generated, name_pattern, classes)
     if strict and (wrong := dataset.skipped.get("contradictory")):
         raise DataError(f"{wrong[0]} ({len(wrong):,} contradictory in all, see `alljax data verify`)")
     if name_pattern and (dataset.name != "folder" or source.lower().endswith(".csv")):
@@ -83,7 +81,7 @@ def open_unlabeled(sources: Sequence[Path], generated: Any = None, name_pattern:
     crops: dict[tuple[int, int], tuple[int, int]] = {}
     for source in sources:
         name = f"{source}/" if source.is_dir() else str(source)  # a folder named synthetic/ is a folder
-        dataset = _read(name, generated, _list_images, labeled=False)
+        dataset = _read(name, generated, labeled=False)
         if not dataset.records:
             raise DataError(f"{source}: no images in it{''.join(f'; {note}' for note in dataset.notes)}")
         # The paths of a single image, and of a download in parts, of which all are read, start with its own name.
@@ -101,8 +99,10 @@ def open_unlabeled(sources: Sequence[Path], generated: Any = None, name_pattern:
     return Dataset("images", (), images, lambda record: opened[record.path](), tuple(notes), crops=crops)
 
 
-def _read(source: str, generated: Any, read_archive: Callable[[Archive], Dataset], labeled: bool = True) -> Dataset:
-    """Reads a source by its kind, with all its classes; `read_archive` reads folders and zips."""
+def _read(
+    source: str, generated: Any, name_pattern: str = "", classes: Sequence[str] = (), labeled: bool = True
+) -> Dataset:
+    """Reads a source by its kind, with all its classes; those of folders are on the level of `classes`, if given."""
     if source == "synthetic":
         generated = generated or default_config().data.synthetic
         return synthetic.read_synthetic(generated.subjects, generated.images, generated.image_size, generated.seed)
@@ -122,7 +122,14 @@ def _read(source: str, generated: Any, read_archive: Callable[[Archive], Dataset
 
             return cnmc_tfds.read_prepared(prepared)
     archive = Archive(path)
-    dataset = read_archive(archive)
+    known = cnmc.read_cnmc(archive)
+    if labeled:
+        dataset = known or folder.read_folder(archive, name_pattern, classes)
+    else:  # all images, and the subjects that names of C-NMC say
+        records = {path: Record(path, UNLABELED) for path in archive.images}
+        records |= {record.path: record for record in known.records} if known else {}
+        crops, images = known.crops if known else {}, tuple(records.values())
+        dataset = Dataset("images", (), images, lambda record: archive.read(record.path), crops=crops)
     files = [path for path in archive.paths if not (path.endswith("/") or is_image(path))]
     if others := [path for path in files if not cnmc.LABEL_FILE.search(path)]:
         counts = Counter(PurePosixPath(path).suffix.lower() or "without suffix" for path in others)
@@ -152,14 +159,6 @@ def _call_function(reference: str, labeled: bool) -> Dataset:
         if wrong := kinds - {"bytes"}:
             raise DataError(f"{reference}: read gives {min(wrong)}, not the bytes of an image file")
         return found
-
-
-def _list_images(archive: Archive) -> Dataset:
-    """Returns all images of an archive without labels."""
-    known = cnmc.read_cnmc(archive)
-    subjects = {record.path: record.subject for record in known.records} if known else {}
-    records = tuple(Record(path, UNLABELED, subjects.get(path, "")) for path in archive.images)
-    return Dataset("images", (), records, lambda record: archive.read(record.path), crops=known.crops if known else {})
 
 
 def open_mapped(source: str, classes: Sequence[str], mapping: str, generated: Any = None) -> Dataset:

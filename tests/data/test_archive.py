@@ -2,7 +2,6 @@ import os
 import struct
 import tracemalloc
 import zipfile
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -35,39 +34,14 @@ def test_windows_separators_in_a_zip(plant):
     assert archive.read("a/b/1.png") == b"1"
 
 
-def write_zip(path, names):
-    """Writes a zip with names in these bytes, without the UTF-8 flag, and extra fields."""
-    with zipfile.ZipFile(path, "w") as archive:
-        for number, extra in enumerate(names.values()):
-            info = zipfile.ZipInfo(f"{number:05}.png")
-            info.extra = extra
-            archive.writestr(info, str(number))
-    data = path.read_bytes()
-    for number, name in enumerate(names):
-        data = data.replace(f"{number:05}.png".encode(), name)
-    path.write_bytes(data)
-
-
-def unicode_path(raw, name):
-    data = b"\1" + zlib.crc32(raw).to_bytes(4, "little") + name.encode()
-    return b"\x55\x54\1\0\0" + b"\x75\x70" + len(data).to_bytes(2, "little") + data
-
-
 def test_names_without_the_utf8_flag(tmp_path):
-    names = {
-        b"a/1\xa1x.png": unicode_path(b"a/1\xa1x.png", "a/ж.png"),
-        b"a/2?x.png": unicode_path(b"a/2?x.png", "a/名.png"),
-        b"a/3\xa1x.png": unicode_path(b"another", "a/ж.png"),  # written before the member was renamed
-        "é/0x.png".encode(): b"",
-    }
-    write_zip(tmp_path / "a.zip", names)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        for number in range(2):
+            file.writestr(f"{number}--.png", str(number))
+    data = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "a.zip").write_bytes(data.replace(b"0--", "0é".encode()).replace(b"1--", b"1\xa1x"))
     archive = Archive(tmp_path / "a.zip")
-    assert {path: archive.read(path) for path in archive.paths} == {
-        "a/ж.png": b"0",
-        "a/名.png": b"1",
-        "a/3íx.png": b"2",
-        "é/0x.png": b"3",
-    }
+    assert {path: archive.read(path) for path in archive.paths} == {"0é.png": b"0", "1íx.png": b"1"}
 
 
 def test_names_that_are_not_utf8(plant):
