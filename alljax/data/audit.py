@@ -39,7 +39,6 @@ PROBLEMS = {
 DIFFERENCES = ["subject", "merged", "fold", "subset", "label"]
 """What images of a group of duplicates can differ in: subject name, merged subject, official fold, subset, class."""
 
-
 SHARED = {"subject": "the subject", "image": "the same image", "similar": "a similar image"}
 """What an image can share with another side of a split; subjects that share an image are one."""
 

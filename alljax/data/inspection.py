@@ -216,15 +216,10 @@ def measure_properties(
     tree = DecisionTreeClassifier(max_leaf_nodes=max(8, 2 * len(classes)), class_weight="balanced", random_state=0)
     measured = {}
     for name, values in properties.items():
-        inputs = values[labeled]
-        if inputs.dtype.kind == "U":
-            inputs = np.unique(inputs, return_inverse=True)[1]
-        predicted = cross_val_predict(tree, inputs[:, None], labels, cv=division)
+        ranks = np.unique(values[labeled], return_inverse=True)[1]  # numbers for texts, too
+        predicted = cross_val_predict(tree, ranks[:, None], labels, cv=division)
         typical = {of: _typical(values[labeled][labels == label]) for label, of in enumerate(classes)}
-        measured[name] = {
-            "balanced_accuracy": float(balanced_accuracy_score(labels, predicted)),
-            "values": typical,
-        }
+        measured[name] = {"balanced_accuracy": float(balanced_accuracy_score(labels, predicted)), "values": typical}
     return measured
 
 
@@ -233,7 +228,7 @@ def property_warnings(measured: Mapping[str, Mapping[str, Any]]) -> Iterator[str
     found = []
     for name, of_property in measured.items():
         accuracy, by_class = of_property["balanced_accuracy"], of_property["values"]
-        chance = 1 / max(len(by_class), 1)
+        chance = 1 / len(by_class)
         if accuracy - chance >= LIMIT * (1 - chance):
             values = "; ".join(f"{of} {typical}" for of, typical in by_class.items())
             found.append(f"{PROPERTIES.get(name, name)} with a balanced accuracy of {accuracy:.2f} ({values})")

@@ -1,6 +1,5 @@
 """The fold that tests each image, by protocol: functions of the records, ``config.split`` and a seed."""
 
-from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -90,9 +89,11 @@ def official_folds(table: Table, settings: ConfigDict, seed: int) -> Rows:
             f"{first_few(name or 'images without one' for name in names)}; move the images to folders fold_0, fold_1, "
             "... or set split.protocol=subject_kfold"
         )
-    by_name = settings.protocol == "official_folds_by_name"
-    fold_of_row = [record.fold for record in table.records] if by_name else home_folds(table)
-    return np.array([names.index(fold) for fold in fold_of_row])
+    fold_of_row = np.array([names.index(record.fold) for record in table.records])
+    if settings.protocol == "official_folds_by_name":
+        return fold_of_row
+    numbers, counts = _class_counts(fold_of_row, table.groups)
+    return counts.argmax(axis=1)[numbers]
 
 
 def prelim(table: Table, settings: ConfigDict, seed: int) -> Rows:
@@ -149,15 +150,6 @@ PROTOCOLS: dict[str, Callable[[Table, ConfigDict, int], Rows]] = {
 def _one_fold(tested: NDArray[np.bool_]) -> Rows:
     """Returns fold 0 for the images to test, and -1 for those of no fold."""
     return np.where(tested, 0, -1)
-
-
-def home_folds(table: Table) -> list[str]:
-    """Returns the official fold with most images of each image's subject; the first of several."""
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for record, subject in zip(table.records, table.subjects, strict=True):
-        counts[subject][record.fold] += 1
-    home = {subject: max(natural_sort(folds), key=folds.__getitem__) for subject, folds in counts.items()}
-    return [home[subject] for subject in table.subjects]
 
 
 def _check_subjects(table: Table, protocol: str, needed: int) -> None:

@@ -16,7 +16,7 @@ from alljax.data import protocols
 from alljax.data.archive import natural_sort
 from alljax.data.dataset import Dataset, Record, check, merge_subjects
 from alljax.data.inspection import Inspection, inspect
-from alljax.data.protocols import LEAKY, OF_SOURCES, PROTOCOLS, RANDOM, Rows, Table, home_folds, make_table
+from alljax.data.protocols import LEAKY, OF_SOURCES, PROTOCOLS, RANDOM, Rows, Table, make_table
 from alljax.errors import ConfigError, DataError, LeakError, first_few, plural
 from alljax.progress import format_table
 
@@ -183,15 +183,6 @@ def make_folds(
     if protocol not in LEAKY:
         check_leaks(folds, subjects, digests, protocol)
     return tuple(folds)
-
-
-def reassigned(dataset: Dataset, subjects: Sequence[str], subset: str) -> str:
-    """Returns a message about the images that ``official_folds`` moves to another fold; empty if there are none."""
-    table = make_table(dataset, subjects, (subset,))
-    homes = zip(table.records, table.subjects, home_folds(table), strict=True)
-    moved = [subject for record, subject, home in homes if record.fold != home]
-    what = f"{plural(len(moved), 'image')} moved to the official fold with most images of the same subject"
-    return f"{what}: {first_few(natural_sort(set(moved)))}" if moved else ""
 
 
 def count_leaks(folds: Sequence[Fold], keys_by_name: Mapping[str, Sequence[Hashable]]) -> dict[str, int]:

@@ -153,8 +153,6 @@ def open_experiment(
     notes: list[str] = []
     for split, of_split in {trial.split: trial.config for trial in trials}.items():
         divisions[split] = _divide(dataset, inspection, of_split)
-        if of_split.split.protocol == "official_folds":
-            notes.append(splits.reassigned(dataset, subjects, config.data.subset))
     frozen = [trial for trial in trials if trial.config.train.mode == "frozen"]
     for split, of_split in {trial.split: trial.config for trial in frozen}.items():
         inner[split] = inner_folds.divide(divisions[split].splits.folds, dataset.labels, subjects, of_split)

@@ -125,9 +125,6 @@ def test_official_folds_keep_subjects_in_one_fold() -> None:
     subjects = merge_subjects(dataset_of(records))
     folds = split("official_folds", records)
     assert [names_of(fold.test, records) for fold in folds] == [{"2", "H0", "a0"}, {"1", "H1", "a1"}, {"H2", "a2"}]
-    message = splits.reassigned(dataset_of(records), subjects, "train")
-    assert message == "3 images moved to the official fold with most images of the same subject: 1, 2"
-    assert splits.reassigned(dataset_of(IMAGES), merge_subjects(dataset_of(IMAGES)), "train") == ""
     by_name = split("official_folds_by_name", records)
     assert [{records[row].fold for row in fold.test} for fold in by_name] == [{"0"}, {"1"}, {"2"}]
     assert count_leaks(by_name, {"subject": subjects}) == {"test_images": 12, "subject": 6}
@@ -305,8 +302,6 @@ def test_protocols_on_the_names_of_the_real_set() -> None:
     assert len(set(train)) == 73 - 7
     official = count_leaks(split("official_folds", records, subjects), {"subject": subjects})
     assert official == {"test_images": 10_661, "subject": 0}
-    message = splits.reassigned(dataset_of(records), subjects, "train")
-    assert message.endswith("same subject: 20+21, 51+75+78, H2+H4+H5+H6, H3+H10")
     by_name = split("official_folds_by_name", records, subjects)
     assert [len(fold.test) for fold in by_name] == [3_527, 3_581, 3_553]
     with pytest.raises(LeakError, match="20"):

@@ -66,13 +66,6 @@ def test_without_subjects_only_photographs_and_copies_leak(tmp_path: Path, messa
     assert any("training images have the photograph of 0, the same image of " in message for message in messages)
 
 
-def test_reassigned_subject_is_logged_and_stored(tmp_path: Path, messages: list[str]) -> None:
-    described = open_folder(tmp_path, in_official_folds(), protocol="official_folds").description
-    (note,) = [note for note in described["dataset"]["notes"] if "official fold" in note]
-    assert note in messages
-    assert not described["leaks"]["subject"]
-
-
 def test_weights_trained_on_the_data_set_under_test_are_noted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, messages: list[str]
 ) -> None:
