@@ -11,9 +11,8 @@ def by_subject(test: HeldOut) -> HeldOut:
 
     The class is that of most of its images, scores are means of the log-odds. If a subject is in several folds, or a
     fold has no subject of a class, as in leave-one-subject-out, the rows are of one fold. There a head was trained on
-    fewer images of a subject's class, which lowers the probability of this class: the pooled AUC of a head that has
-    learned nothing is below 0.5. Against most of this bias the log-odds of the class shares in all other folds are
-    subtracted from the scores where folds lack classes.
+    fewer images of a subject's class, which lowers the probability of this class. Against most of this bias the
+    log-odds of the class shares in all other folds are subtracted from the scores where folds lack classes.
     """
     from scipy.special import logit, softmax
 

@@ -42,8 +42,7 @@ class Components:
 def components(test: HeldOut, images: np.ndarray, name: str, minus: HeldOut | None = None) -> list[Components]:
     """Returns the variance components of each class; of all classes together if subjects have images of several.
 
-    `images`, (N,), are names: an image has several rows if the split is repeated. The metric `name` is that of `test`,
-    or its difference to another model on the same rows, `minus`.
+    Of `images`, (N,) names, a repeated split has several rows. With `minus`, of the difference to another model.
     """
     first = np.unique(images, return_index=True)[1]
     labels, subjects, count = test.labels[first], test.subjects[first], np.bincount(test.labels[first])
@@ -92,8 +91,8 @@ def subjects_needed(parts: Sequence[Components], goal: Goal, images: int = 0) ->
 def simulate(test: HeldOut, name: str, goal: Goal, subjects: int, minus: HeldOut | None = None) -> float | None:
     """Returns what studies of subjects drawn with replacement reach; None above `LIMIT`. Arguments as in `components`.
 
-    With a power it is the share of significant differences, where the intervals are shifted so that their mean is the
-    goal; else the mean half width. Studies without an interval (a fold lacks a class) do not count.
+    With a power, the share of significant differences, where the intervals are shifted so that their mean is the goal;
+    else the mean half width. Studies without an interval (a fold lacks a class) do not count.
     """
     strata = [[np.flatnonzero(test.subjects == one) for one in np.unique(test.subjects[own])] for own in _strata(test)]
     if subjects * sum(np.mean([*map(len, rows)]) for rows in strata) * len(test.probabilities) > LIMIT:

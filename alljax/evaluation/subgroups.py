@@ -16,8 +16,7 @@ STRATA = 5  # of cell size within each fold, with equally many images each
 def subgroups(test: HeldOut, groups: Mapping[str, np.ndarray], level: float) -> dict[str, list[dict[str, Any]]]:
     """Returns metrics in each part of the images; `groups` has, by title, the name of the part of each image, (N,).
 
-    By title, for each part: ``name``, ``images``, ``subjects``, ``accuracy``, the recall of each of its classes as
-    ``recall_0``, … and, where it has all classes, ``macro_recall`` and ``auc``; and their ``intervals``.
+    A part has the recall of each of its classes as ``recall_0``, … and, where it has all, ``macro_recall``, ``auc``.
     """
     found: dict[str, list[dict[str, Any]]] = {}
     for title, group in groups.items():

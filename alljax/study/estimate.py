@@ -20,7 +20,7 @@ from alljax.study import sweep
 from alljax.study.experiment import Experiment
 from alljax.study.sweep import Job, Trial
 from alljax.study.trials import make_heads
-from alljax.training import pipelines
+from alljax.training import classifiers
 from alljax.training.feature_extraction import image_reader, sequence_of
 from alljax.training.fine_tuning import FineTuner
 from alljax.training.head_training import compile_key
@@ -106,9 +106,9 @@ def _measure_pipeline(job: Job, experiment: Experiment) -> tuple[float, int]:
     for iterations in (1, 1, 5):  # the first imports scikit-learn
         if config.features.select:
             changed = configs.vary(config, {"features.iterations": iterations})
-            _, selected = pipelines.select(changed, features, labels, subjects, fold)
+            _, selected = classifiers.select(changed, features, labels, subjects, fold)
         if not sweep.has_epochs(config):
-            pipelines.fit_estimators(config, selected, labels, fold, 1)
+            classifiers.fit_estimators(config, selected, labels, fold, 1)
         times.append(time.perf_counter())
     _, once, several = np.diff(times)
     seconds = once * repeated

@@ -21,7 +21,7 @@ from alljax.errors import ConfigError, plural
 from alljax.study import inner_folds, sweep
 from alljax.study.experiment import Experiment
 from alljax.study.sweep import Job, Trial
-from alljax.training import checkpoints, distributed, pipelines
+from alljax.training import checkpoints, classifiers, distributed
 from alljax.training.feature_extraction import sequence_of
 from alljax.training.fine_tuning import FineTuner
 from alljax.training.head_training import FoldOutcome, HeadTrainer, make_runs, select_runs
@@ -67,12 +67,12 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
         selection, selected = None, features
         if job.config.features.select:
             note = functools.partial(update, 0)
-            selection, selected = pipelines.select(job.config, features, labels, subjects, fold, note)
+            selection, selected = classifiers.select(job.config, features, labels, subjects, fold, note)
         if has_epochs:
             found = _fit_heads(job, selected, sequence, labels, fold, show_fold)
         else:  # of an inner fold an estimator of the first seed
             seeds = job.config.study.seeds if fold.validation_count else 1
-            found = [pipelines.fit_estimators(job.config, selected, labels, fold, seeds)]
+            found = [classifiers.fit_estimators(job.config, selected, labels, fold, seeds)]
             right = found[0].probabilities.argmax(2) == labels[fold.test[: fold.test_count]]
             show(number, job.config.train.epochs * seeds, float(right.mean()))
         return [outcome._replace(selection=selection) for outcome in found]
@@ -103,7 +103,7 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
                     break
     if not has_epochs:
         scored = [outcome for (outcome,) in outcomes]
-        calibrated, inner[first.name] = pipelines.calibrate(scored, inner[first.name], divided, labels)
+        calibrated, inner[first.name] = classifiers.calibrate(scored, inner[first.name], divided, labels)
         outcomes = [[outcome] for outcome in calibrated]
     for trial, of_trial in zip(job.trials, zip(*outcomes, strict=True), strict=True):
         yield trial, errors.get(trial.name) or Outcome(of_trial, inner[trial.name], seconds)
@@ -136,7 +136,7 @@ def make_heads(
 ) -> tuple[HeadTrainer, RunInputs]:
     """Returns what trains the heads of a job on a fold, and their runs, one per seed."""
     trainer = HeadTrainer(job.config, len(fold.class_weights), num_features, sequence)  # equal ones compile once
-    return trainer, make_runs(fold_keys(job.config, fold), [job.config] * job.config.study.seeds, fold)
+    return trainer, make_runs(fold_keys(job.config, fold), job.config, fold)
 
 
 def _fit_heads(

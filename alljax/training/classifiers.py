@@ -1,8 +1,8 @@
-"""scikit-learn's classifiers on features: fitting, calibrated probabilities, and storage without pickle."""
+"""What a frozen trial fits to a fold besides heads: a selection, scikit-learn's classifiers and their calibration."""
 
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,14 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
+from alljax import interrupts
+from alljax.data.splits import Fold
 from alljax.errors import ConfigError, WorkdirError
+from alljax.features import selection
+from alljax.features.selection import Selection
 from alljax.files import atomic_write
+from alljax.training.head_training import FoldOutcome
+from alljax.training.sampling import FoldRows
 
 SLOPE = 0.01  # smallest of the calibration of two classes
 
@@ -57,7 +63,7 @@ def scores(estimator: Any, features: np.ndarray) -> np.ndarray:
     return values if values.ndim == 2 else np.stack([-values / 2, values / 2], axis=1)
 
 
-def calibrate(scores: np.ndarray, labels: np.ndarray) -> Any:
+def fit_calibration(scores: np.ndarray, labels: np.ndarray) -> Any:
     """Returns a logistic regression without regularization from scores (m, C) of the inner folds to labels (m,).
 
     Its targets are those of J. C. Platt (Probabilistic Outputs for Support Vector Machines, 1999): (n + 1) / (n + C)
@@ -94,6 +100,58 @@ def to_probabilities(scores: np.ndarray, calibration: Any = None) -> np.ndarray:
     """Returns the probabilities float32 (m, C) of scores, which are probabilities where there is no calibration."""
     found = scores if calibration is None else calibration.predict_proba(scores[:, 1:] - scores[:, :1])
     return np.asarray(found, np.float32)
+
+
+def select(
+    config: ConfigDict, features: np.ndarray, labels: np.ndarray, subjects: np.ndarray, fold: FoldRows,
+    show: Callable[[str], None] = lambda note: None,
+) -> tuple[Selection, np.ndarray]:  # fmt: skip
+    """Returns the selection fitted to a fold, and the selected features (N, d) of its rows; other rows are 0.
+
+    From features (N, D), and labels and subjects (N,), int; `show` gets the progress of a long one. With
+    ``features.select_scope=all``, a leak, the selection is fitted to the test rows, too.
+    """
+    train = np.sort(fold.train[: fold.train_count])
+    others = fold.test[: fold.test_count], fold.validation[: fold.validation_count]
+    rows = np.unique(np.concatenate([train, *others]))
+    used = rows if config.features.select_scope == "all" else train
+    fitted = selection.fit(features[used], labels[used], subjects[used], config.features, config.seed, show)
+    of_rows = fitted.transform(features[rows])
+    selected = np.zeros((len(features), of_rows.shape[1]), np.float32)
+    selected[rows] = of_rows
+    return fitted, selected
+
+
+def fit_estimators(
+    config: ConfigDict, features: np.ndarray, labels: np.ndarray, fold: FoldRows, seeds: int
+) -> FoldOutcome:
+    """Fits an estimator per seed to the training rows of features (N, D); its ``probabilities`` are scores."""
+    train, tested = fold.train[: fold.train_count], features[fold.test[: fold.test_count]]
+    different = seeds if config.classifier.name == "random_forest" else 1  # others do not depend on the seed
+    fitted = []
+    for seed in range(config.seed, config.seed + different):
+        fitted.append(fit(config, features[train], labels[train], seed))
+        interrupts.check()
+    found, times = [scores(one, tested) for one in fitted], seeds // different
+    return FoldOutcome({}, None, np.repeat(found, times, axis=0), fitted * times)
+
+
+def calibrate(
+    outcomes: Sequence[FoldOutcome], inner: Sequence[np.ndarray], divided: Sequence[Sequence[Fold]], labels: np.ndarray
+) -> tuple[list[FoldOutcome], list[np.ndarray]]:
+    """Returns outcomes, and predictions of inner folds, with probabilities (calibrated by the latter) for scores."""
+    calibrated, parts, left = [], list[np.ndarray](), iter(inner)
+    for outcome, of_fold in zip(outcomes, divided, strict=True):
+        of_inner = [next(left) for _ in of_fold]
+        calibration = None
+        if not hasattr(outcome.estimators[0], "predict_proba"):
+            rows = np.concatenate([part.test for part in of_fold])
+            calibration = fit_calibration(np.concatenate(of_inner), labels[rows])
+        parts += [to_probabilities(of_part, calibration) for of_part in of_inner]
+        probabilities = np.stack([to_probabilities(one, calibration) for one in outcome.probabilities])
+        pairs = [Classifier(estimator, calibration) for estimator in outcome.estimators]
+        calibrated.append(outcome._replace(probabilities=probabilities, estimators=pairs))
+    return calibrated, parts
 
 
 def save(path: Path, classifiers: Sequence[Classifier]) -> None:

@@ -87,7 +87,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         fold = make_fold_rows(config, index, len(self.classes_), [split])[0]
         fold = replace(fold, train=_pad(fold.train), class_weights=class_weights, sample_weights=weights)
         self._config, trainer = config, HeadTrainer(config, len(self.classes_), features.shape[1])
-        runs, losses = make_runs(fold_keys(config, fold), [config], fold), []
+        runs, losses = make_runs(fold_keys(config, fold), config, fold), []
         state = trainer.init(runs.key)
         features, targets = jax.device_put((_pad(features), _pad(index.astype(np.int32))))
         for epoch in range(config.train.epochs):

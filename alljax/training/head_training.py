@@ -1,7 +1,7 @@
 """Frozen mode: training of classifier heads on features of a frozen backbone, which are computed once.
 
-All runs of a fold (seeds, and trials that differ in numbers only) make the steps of an epoch in one compiled call; on
-the CPU, where one run after another is as fast, `study.trials` trains several folds at a time in threads. Features are
+All runs of a fold, one per seed, make the steps of an epoch in one compiled call; on the CPU, where one run after
+another is as fast, `study.trials` trains several folds at a time in threads. Features are
 a JAX array, or a NumPy array that is mapped from a file and read in blocks; both ways make the same steps.
 """
 
@@ -34,7 +34,7 @@ class FoldOutcome(NamedTuple):
     params: Any  # nested, to be stored, with a leading axis R
     history: Any  # `History`; None without validation rows, and without epochs
     probabilities: Any  # float32 (R, U, C) of the test rows after the last epoch; padded, see `FoldRows.test_count`
-    estimators: Any = ()  # R of scikit-learn, see `pipelines`
+    estimators: Any = ()  # R of scikit-learn, see `classifiers`
     selection: Any = None  # of the features, fitted before them
 
 
@@ -47,11 +47,10 @@ def compile_key(config: ConfigDict) -> str:
     return repr([setting for setting in settings if setting[0].startswith(read) and setting[0] not in arguments])
 
 
-def make_runs(keys: jax.Array, trials: Sequence[ConfigDict], fold: FoldRows) -> RunInputs:
-    """Returns R runs on a fold, one per key and trial."""
-    numbers = [hyperparameters_of(config, config.train.epochs * steps_per_epoch(config, fold)) for config in trials]
-    weights: Any = np.tile(fold.class_weights, (len(keys), 1))
-    return RunInputs(keys, weights, jax.tree.map(lambda *of_runs: np.stack(of_runs), *numbers))
+def make_runs(keys: jax.Array, config: ConfigDict, fold: FoldRows) -> RunInputs:
+    """Returns R runs on a fold, one per key."""
+    numbers = hyperparameters_of(config, config.train.epochs * steps_per_epoch(config, fold))
+    return RunInputs(keys, *jax.tree.map(lambda leaf: np.stack([leaf] * len(keys)), (fold.class_weights, numbers)))
 
 
 @jax.jit

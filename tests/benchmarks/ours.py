@@ -72,7 +72,7 @@ def heads(sizes: Sizes, width: int, optimizer: str, count: int, features: Any = 
     """Epochs of `count` heads that differ in the seed, each followed by the accuracy on the test rows."""
     config, labels = head_config(optimizer, sizes.epochs), workload.labels(sizes.cells)
     (rows,) = make_fold_rows(config, labels, 2, [Fold(0, 0, *workload.split(sizes))])
-    runs = make_runs(jax.random.split(jax.random.key(0), count), [config] * count, rows)
+    runs = make_runs(jax.random.split(jax.random.key(0), count), config, rows)
     matrix = jax.device_put(workload.features(sizes.cells, width)) if features is None else features
     trainer = HeadTrainer(config, 2, width)
 

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from alljax.study import estimate
 from alljax.study.run import dry_run
-from alljax.training import pipelines
+from alljax.training import classifiers
 
 GROUPS = ("head/.*", 1.0), ("backbone/stage1/.*", 0.1, 1.0, 5), ("backbone/stem/.*", 0.0)
 
@@ -61,7 +61,7 @@ def test_time_of_a_salp_swarm_is_that_of_all_folds_and_iterations(
             next(clock)
         return None, features
 
-    monkeypatch.setattr(pipelines, "select", select)  # 1 s, and 1 s per further iteration
+    monkeypatch.setattr(classifiers, "select", select)  # 1 s, and 1 s per further iteration
     monkeypatch.setattr(estimate.time, "perf_counter", lambda: next(clock))
     monkeypatch.setattr(estimate.files, "cpu_cores", lambda: 1)
     steps = {"features__select": ("salp_swarm",), "features__iterations": 50, "classifier__name": "logistic"}

@@ -112,7 +112,7 @@ def test_a_selection_with_the_tested_images_is_a_leak(toy_config: Make, tmp_path
     config = toy_config(scopes, features__select=("anova",), features__keep=5, classifier__name="logistic")
     study = run_study(config, tmp_path)
     assert study is not None
-    (leaky,) = study.ranking.leaky
+    (leaky,) = study.ranking.marks
     assert "select_scope=all" in leaky
     assert any("fitted to the test images, too" in line for line in messages)
     assert any("fitted to the held-out images, too" in line for line in findings.warnings(study))

@@ -58,7 +58,7 @@ def test_estimators_are_those_of_scikit_learn_also_after_storage(name: str, clas
     if name == "svm":
         decisions = reference.decision_function(unseen)
         assert np.array_equal(found[:, 1] - found[:, 0] if classes == 2 else found, decisions)
-        fitted = Classifier(estimator, classifiers.calibrate(found, truth))
+        fitted = Classifier(estimator, classifiers.fit_calibration(found, truth))
         assert np.allclose(fitted.probabilities(unseen).sum(1), 1)
     else:
         fitted = Classifier(estimator)
@@ -75,7 +75,7 @@ def test_calibration_is_the_regression_of_platt() -> None:
     decisions = rng.normal(size=2000)
     labels = (rng.random(2000) < expit(3 * decisions - 1)).astype(int)
     scores = np.stack([-decisions / 2, decisions / 2], 1)
-    fitted = classifiers.calibrate(scores, labels)
+    fitted = classifiers.fit_calibration(scores, labels)
     positive, negative = np.sum(labels == 1), np.sum(labels == 0)
     targets = np.where(labels == 1, (positive + 1) / (positive + 2), 1 / (negative + 2))
 
@@ -86,12 +86,12 @@ def test_calibration_is_the_regression_of_platt() -> None:
     found = [fitted.coef_.item(), fitted.intercept_.item()]
     assert found == pytest.approx(minimize(loss, [0.0, 0.0], tol=1e-10).x, abs=1e-4)
     assert found == pytest.approx([3, -1], abs=0.3)
-    reversed_order = classifiers.calibrate(-scores, labels).predict_proba(np.sort(decisions)[:, None])[:, 1]
+    reversed_order = classifiers.fit_calibration(-scores, labels).predict_proba(np.sort(decisions)[:, None])[:, 1]
     assert (np.diff(reversed_order) >= 0).all()
     assert reversed_order.mean() == pytest.approx(labels.mean(), abs=0.01)
     for classes in (2, 3):
         truth = np.arange(60) % classes
-        separated = classifiers.calibrate(9 * np.eye(classes)[truth], truth)
+        separated = classifiers.fit_calibration(9 * np.eye(classes)[truth], truth)
         assert np.isfinite(separated.coef_).all()
         assert (separated.predict_proba((9 * np.eye(classes))[:, 1:] - [[9], [0], [0]][:classes]).max(1) > 0.9).all()
 

@@ -42,13 +42,10 @@ def make_features() -> tuple[np.ndarray, np.ndarray]:
 
 
 def train(config: ConfigDict, fold: int = 0, seeds: int = 2, **options: Any) -> list[FoldOutcome]:
-    """Trains heads; `epochs`, `features`, `on_device`, `folds`, `rates` (per seed) and `update` are options."""
+    """Trains heads; `epochs`, `features`, `on_device`, `folds` and `update` are options."""
     features, labels = options.get("features", make_features())
     rows = make_fold_rows(config, labels, CLASSES, options.get("folds", FOLDS))[fold]
-    trials = [config.copy_and_resolve_references() for _ in range(seeds)]
-    for trial, rate in zip(trials, options.get("rates", ()), strict=False):
-        trial.train.learning_rate = rate
-    runs = make_runs(jax.vmap(jax.random.key)(jnp.arange(seeds)), trials, rows)
+    runs = make_runs(jax.vmap(jax.random.key)(jnp.arange(seeds)), config, rows)
     features = jax.device_put(features) if options.get("on_device", True) else features
     epochs, update = options.get("epochs", (config.train.epochs,)), options.get("update", lambda epochs, accuracy: None)
     return HeadTrainer(config, CLASSES, WIDTH).train(epochs, runs, features, labels, rows, update)
@@ -96,13 +93,6 @@ def test_equals_a_plain_loop(config: ConfigDict, optimizer: str, fold: int, clas
         np.testing.assert_allclose(np.stack(outcome.history[1:])[:, seed].T, history, rtol=1e-4)
 
 
-def test_history_has_the_learning_rate_of_the_last_step_of_each_epoch(config: ConfigDict) -> None:
-    (outcome,) = train(config, rates=(1e-2, 1e-3))
-    steps = -(-int(make_fold_rows(config, make_features()[1], CLASSES, FOLDS)[0].train_count) // 32)
-    last = np.arange(1, 4) * steps - 1
-    np.testing.assert_allclose(outcome.history.learning_rate, np.outer([1e-2, 1e-3], 0.95 ** (last / 900)), rtol=1e-5)
-
-
 def test_same_seed_same_bits(config: ConfigDict) -> None:
     first, second = train(config), train(config)
     assert_same(first, second)
@@ -136,7 +126,7 @@ def test_runs_side_by_side_as_on_an_accelerator(config: ConfigDict, monkeypatch:
 
 
 def test_only_as_many_runs_as_fit_into_memory(config: ConfigDict, monkeypatch: pytest.MonkeyPatch) -> None:
-    options: dict[str, Any] = {"seeds": 3, "epochs": (1, 2), "rates": (1e-2, 1e-3, 1e-1)}
+    options: dict[str, Any] = {"seeds": 3, "epochs": (1, 2)}
     expected = train(config, **options)
     size = 16 * ((WIDTH + 1) * HIDDEN + (HIDDEN + 1) * CLASSES)
     monkeypatch.setattr(files, "host_memory", lambda: 2 * size + 1)
@@ -171,15 +161,14 @@ def test_folds_and_numbers_do_not_compile_again(
 def test_from_disk_and_from_memory(
     config: ConfigDict, optimizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Dropout, two learning rates, a padded fold, blocks of three steps and of seven rows."""
+    """Dropout, a padded fold, blocks of three steps and of seven rows."""
     config.train.update(optimizer=optimizer, batch_size=8)
     config.model.dropout = 0.1
     features, labels = make_features()
     np.save(tmp_path / "features.npy", features)
     on_disk = np.load(tmp_path / "features.npy", mmap_mode="r")
-    options = {"epochs": (2, 4), "rates": (1e-2, 3e-3)}
-    expected = train(config, features=(features, labels), **options)
+    expected = train(config, features=(features, labels), epochs=(2, 4))
     monkeypatch.setattr(head_training, "BLOCK", 3 * 2 * 8 * WIDTH * 4)
-    streamed = train(config, features=(on_disk, labels), on_device=False, **options)
+    streamed = train(config, features=(on_disk, labels), on_device=False, epochs=(2, 4))
     assert_same(streamed, expected, 2e-5)
     assert not np.array_equal(streamed[0].params["dense"]["kernel"], streamed[1].params["dense"]["kernel"])
