@@ -105,11 +105,7 @@ def fraction(text: str) -> float:
 
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
-    "--config": {
-        "help": "a config, see `alljax configs`, or a file",
-        "required": True,
-        "metavar": "NAME|FILE[:ARGUMENT]",
-    },
+    "--config": {"help": "a config, see `alljax configs`, or a file", "required": True, "metavar": "NAME|FILE[:ARG]"},
     "--config.KEY": {"help": "a setting, as in --config.seed=1 --config.data.classes=normal,blast", "metavar": "VALUE"},
     "--settings": {"help": "list all settings and exit", "action": "version", "version": settings.describe()},
     "--workdir": {"help": "folder of the study", "type": _path, "required": True, "metavar": "FOLDER"},

@@ -34,9 +34,8 @@ def default_config() -> ConfigDict:
 def load(file: str = "", overrides: Sequence[str] = (), problems: Problems | None = None) -> ConfigDict:
     """Returns the checked config of ``NAME[:argument]`` or ``FILE.py[:argument]``, or the defaults, and `overrides`.
 
-    The name is one of `alljax configs`; a file has a function ``get_config(argument)``.  Overrides are words such as
-    ``--config.train.epochs=7``.  Errors in settings, which then have their defaults, are collected in `problems`;
-    without it they are raised together.
+    Overrides are words such as ``--config.train.epochs=7``.  Errors in settings, which then have their defaults, are
+    collected in `problems`; without it they are raised together.
     """
     found, changes = problems or Problems(), {}
     config = _read(*config_files.find(file)) if file else default_config()

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-import alljax
 from alljax.settings import SETTINGS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -128,9 +127,3 @@ def test_help_imports_no_heavy_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
-
-
-def test_public_names_can_be_imported() -> None:
-    assert all(getattr(alljax, name) for name in alljax.__all__)
-    with pytest.raises(AttributeError):
-        alljax.unknown  # noqa: B018

@@ -43,7 +43,10 @@ def print_plan(trials: Sequence[Trial], jobs: Sequence[Job], experiment: Experim
         print(f"  {name}: {len(division.splits)} × {len(first.train):,} / {len(first.test):,}")
     total, batches = 0.0, len(experiment.dataset.labels) / experiment.config.features.batch_size
     for sources in experiment.extractor.missing().values() if jobs else ():
-        seconds = batches * _seconds_per_block(experiment.extractor.blocks(sources))
+        times, cores = [time.perf_counter()], files.cpu_cores()
+        times += [time.perf_counter() for _ in itertools.islice(experiment.extractor.blocks(sources), 3 * cores + 3)]
+        without_first = times[cores + 1 :] if len(times) > cores + 2 else times  # those wait to be compiled
+        seconds = batches * float(np.mean(np.diff(without_first)))
         counts = " and ".join(f"{source.feature_count:,}" for source in sources)
         print(f"\nfeatures of {sources[0].name} ({counts} per image): about {duration(seconds)}")
         total += seconds
@@ -86,13 +89,11 @@ def _job_seconds(job: Job, experiment: Experiment, measured: dict[Any, tuple[flo
 
 
 def _measure_pipeline(job: Job, experiment: Experiment) -> tuple[float, int]:
-    """Returns the time to select features and fit estimators in all folds and inner folds, and the features left.
-
-    A salp swarm takes as long with as many images as features that it gets after ``anova`` as with all images.
-    """
+    """Returns the time to select features and fit estimators in all folds and inner folds, and the features left."""
     config, trial, generator = job.config, job.trials[0], np.random.default_rng(0)
     splits = [*experiment.folds(trial), *itertools.chain(*experiment.inner_folds[trial.split])]
     salps = "salp_swarm" in config.features.select
+    # A salp swarm takes as long with as many images as features that it gets after `anova` as with all images.
     rows = generator.permutation(splits[0].train)[: max(PART, salps * config.features.keep)]
     width = sum(source.feature_count for source in experiment.sources[trial.name])
     if sweep.has_epochs(job.config) and not config.features.select:
@@ -142,13 +143,6 @@ def _network_steps(job: Job, experiment: Experiment) -> Iterator[None]:
     while True:
         state = jax.block_until_ready(tuner.step(state, batch, run, config.train.epochs - 1))
         yield
-
-
-def _seconds_per_block(blocks: Iterable[Any]) -> float:
-    """Returns the mean time of blocks that are computed in threads, without the first, which wait to be compiled."""
-    times, first = [time.perf_counter()], files.cpu_cores() + 1
-    times += [time.perf_counter() for _ in itertools.islice(blocks, 3 * first)]
-    return float(np.mean(np.diff(times[first:] if len(times) > first + 1 else times)))
 
 
 def _measure(steps: Iterable[Any]) -> tuple[float, float]:

@@ -105,16 +105,13 @@ class Experiment:
             divisions[name] = division.description | {
                 "baselines": {rule: describe(test, level, external) for rule, test in division.baselines.items()}
             }
-        return {"dataset": self._describe_dataset(), "splits": divisions} | next(iter(divisions.values()))
-
-    def _describe_dataset(self) -> dict[str, Any]:
         dataset, records, listed = self.dataset, self.dataset.records, hashlib.sha256()
         for record, digest in zip(records, self.inspection.digests, strict=True):
             listed.update(f"{record.path}\t{dataset.classes[record.label]}\t{digest}\n".encode())
         names = [
             {record.subject for record in records if record.label == label} - {""} for label in range(self.num_classes)
         ]
-        return {
+        about = {
             "name": dataset.name,
             "source": ", ".join(name for name, *_ in self.config.data.sources) or self.config.data.source,
             "classes": list(dataset.classes),
@@ -132,6 +129,7 @@ class Experiment:
             "image_size": list(self.inspection.sizes.most_common(1)[0][0]),
             "sha256": listed.hexdigest(),
         }
+        return {"dataset": about, "splits": divisions} | next(iter(divisions.values()))
 
 
 def open_experiment(
@@ -176,7 +174,7 @@ def open_experiment(
 def check_inputs(
     config: ConfigDict, trials: Sequence[Trial], problems: Problems, download: bool
 ) -> tuple[Dataset, dict[str, str]]:
-    """Returns the source and the skipped trials, the reason by name; raises `problems` and what is found, together.
+    """Returns the source and the skipped trials, the reason by name; raises all `problems` together.
 
     Nothing is compiled and no image is read. Weights are downloaded with `download`, if there is no other problem.
     """

@@ -48,8 +48,7 @@ def check(opened: Ensemble, problem: str = "") -> None:
 def make_function(opened: Ensemble) -> Callable[[jax.Array], jax.Array]:
     """Returns a function from uint8 images (N, H, W, 3) of any size to the probabilities float32 (N, C) of a trial.
 
-    They are those of `alljax predict`, the mean over folds and seeds, calibrated where the trial has a temperature.
-    Everything is computed in float32; the parameters are constants.
+    They are the means over folds and seeds, calibrated where the trial has a temperature; parameters are constants.
     """
     network: Any = opened.network
     masked = network and network.preprocessing.cell == "masked"
@@ -104,10 +103,7 @@ def _rounded(total: jax.Array) -> jax.Array:
 
 
 def to_onnx(opened: Ensemble) -> bytes:
-    """Returns an ONNX model from ``images`` to ``probabilities``, see `make_function`, of any number of images.
-
-    Its metadata have JSON under ``alljax``, that of `_describe`.
-    """
+    """Returns `make_function` as an ONNX model of any number of images; its metadata ``alljax`` are `_describe`."""
     function, images = make_function(opened), _images(opened, "N")
     try:
         import jax2onnx

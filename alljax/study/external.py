@@ -28,10 +28,7 @@ ROBUST = ("auc", "accuracy", "macro_recall")  # metrics whose change is measured
 
 
 def evaluate_source(folder: Path, trial: str, weights: str, source: str, classes: str) -> Path:
-    """Writes predictions.csv and metrics.json of a trial on another source to ``external/NAME/``, which is returned.
-
-    All labeled images of `source` are tested; `classes` are as in `open_mapped`, `trial`, `weights` in `open_ensemble`.
-    """
+    """Writes predictions.csv and metrics.json of a trial on another source to ``external/NAME/``, which is returned."""
     opened = open_ensemble(folder, trial, weights)
     study, name, level = opened.study, opened.trial, opened.study.level
     dataset, subjects, about = _open_source(study, source, classes, opened.config.data.on_error)
@@ -106,10 +103,9 @@ def _changes(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def measure_robustness(folder: Path, trial: str, weights: str, count: int) -> None:
-    """Writes ``trials/NAME/robustness.json`` of a trial, by default the best: metrics on perturbed images.
+    """Writes ``trials/NAME/robustness.json`` of a trial: metrics on perturbed images, and differences to unperturbed.
 
-    The unperturbed images are first; ``differences`` are those to them. Each image is classified by the heads that were
-    not trained on it. `trial` and `weights` are those of `open_ensemble`; at most `count` images are used: one of each
+    Each image is classified by the heads that were not trained on it. At most `count` images are used: one of each
     subject at random, then a second one of each, ….
     """
     ensemble = open_ensemble(folder, trial, weights)

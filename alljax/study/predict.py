@@ -33,20 +33,16 @@ TRAINED, UNREADABLE = "trained on this image", "unreadable: "  # how warnings st
 
 
 def predict(models: Sequence[Ensemble], images: Any) -> pandas.DataFrame:
-    """Returns a row per image, see `as_dataset`, with the columns of docs/reference/output-files.md.
-
-    Probabilities are means over the heads (or networks) of a trial and over the studies.
-    """
+    """Returns a row per image, see `as_dataset`, with the columns of docs/reference/output-files.md."""
     source = open_source(models, images)
     with progress.bar("predict", len(source.records) * len(models), "images") as update:
         return pandas.concat(_chunks(models, source, update), ignore_index=True)
 
 
 def write_predictions(models: Sequence[Ensemble], images: Any, out: Path) -> tuple[list[str], int]:
-    """Writes `predict` as a CSV, and one of the subjects beside it, while the images are classified.
+    """Writes `predict` as a CSV, and one of subjects; returns lines about them and the number of unreadable images.
 
-    An interrupted call leaves a hidden file beside `out`, from which the same call continues.  Returns lines about the
-    result and the number of unreadable images.
+    An interrupted call leaves a hidden file beside `out`, from which the same call continues.
     """
     for model in models:
         logging.info(f"{model.study.folder}: trial {model.trial}")

@@ -28,12 +28,7 @@ def run_study(
     finish: Callable[[Study], None] = lambda study: None,
     problems: Problems | None = None,
 ) -> Study | None:
-    """Trains and evaluates every trial that is not finished; one that fails does not stop the others.
-
-    Of shard (i, n) only the trainings i, i + n, …; with `force` unfinished runs may continue with another config.
-    `finish` is called with the study before failed trials raise an error; `problems` are raised with those of inputs.
-    Returns None where trials of other shards are missing, and in all processes but the primary one.
-    """
+    """Does what `alljax.run_study` says; calls `finish` with the study before failed trials raise an error."""
     distributed.check_shared(folder)
     trials, experiment = open_study(config, folder, shard, force, problems or Problems(), download=True)
     distributed.check_together()

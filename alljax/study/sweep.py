@@ -105,14 +105,12 @@ def expand(config: ConfigDict) -> list[Trial]:
 
 
 def orthogonal_array(name: str) -> list[tuple[int, ...]]:
-    """Returns the level, from 0, of each factor (column) in each trial (row) of Taguchi's L4, L8, L9, L18 or L27.
-
-    Columns of those with p^k rows are linear functions of k digits modulo p, those with the fewest interactions first.
-    """
+    """Returns the level, from 0, of each factor (column) in each trial (row) of Taguchi's L4, L8, L9, L18 or L27."""
     if name == "L18":
         return [tuple(int(level) - 1 for level in row) for row in L18.split()]
     levels, exponent = PRIMES[name]
     digits = list(itertools.product(range(levels), repeat=exponent))
+    # Columns are linear functions of the digits modulo p, those with the fewest interactions first.
     functions = [of[::-1] for of in digits if next(filter(None, of), 0) == 1]  # a multiple is the same column
     functions.sort(key=lambda of: (of.count(0) < exponent - 1, of.count(0)))
     return [tuple(int(np.dot(row, of)) % levels for of in functions) for row in digits]
@@ -158,11 +156,9 @@ def _combined(config: ConfigDict, trials: Sequence[Trial]) -> list[Trial]:
 
 
 def jobs(trials: Sequence[Trial], shard: tuple[int, int] = (0, 1), finished: Collection[str] = ()) -> list[Job]:
-    """Returns the jobs of a study without `finished` trials; of shard (i, n) only the jobs i, i + n, ….
-
-    Heads that differ in ``train.epochs`` only are prefixes of one training, unless the schedule depends on it.
-    """
+    """Returns the jobs of a study without `finished` trials; of shard (i, n) only the jobs i, i + n, …."""
     grouped: dict[str, list[Trial]] = {}
+    # Heads that differ in train.epochs only are prefixes of one training, unless the schedule depends on it.
     for trial in sorted((one for one in trials if not one.members), key=lambda trial: trial.config.train.epochs):
         train = trial.config.train
         shared = train.mode == "frozen" and has_epochs(trial.config) and train.schedule != "cosine"

@@ -97,7 +97,9 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
                 for trial, outcome in zip(job.trials, of_trials, strict=True):
                     if not fold.validation_count:
                         inner[trial.name].append(outcome.probabilities[0, : fold.test_count])
-                    if has_epochs and (error := _diverged(trial, fold, outcome)):
+                    if has_epochs and not np.isfinite(outcome.probabilities).all():  # neither was the loss
+                        lower = f"lower train.learning_rate={trial.config.train.learning_rate:g}"
+                        error = ConfigError(f"the loss became NaN in fold {fold.fold}; {lower}")
                         errors.setdefault(trial.name, error)
                 if len(errors) == len(job.trials):
                     break
@@ -185,11 +187,3 @@ def remove_checkpoints(folder: Path) -> None:
     for run in (folder / "runs").glob("*"):
         shutil.rmtree(run / "checkpoints", ignore_errors=True)
         (run / RESULT).unlink(missing_ok=True)
-
-
-def _diverged(trial: Trial, fold: FoldRows, outcome: FoldOutcome) -> ConfigError | None:
-    """Returns an error if the loss of a head became NaN, and with it its probabilities; None if it did not."""
-    if np.isfinite(outcome.probabilities).all():
-        return None
-    rate = trial.config.train.learning_rate
-    return ConfigError(f"the loss became NaN in fold {fold.fold}; lower train.learning_rate={rate:g}")

@@ -16,25 +16,7 @@ from PIL import Image
 from alljax import interrupts
 from alljax.data import inspection, synthetic
 from alljax.data.dataset import Dataset, Record
-from alljax.data.readers import open_unlabeled
 from alljax.study import predict, workdir
-from alljax.study.ensemble import open_ensemble
-
-
-def test_prediction_is_the_mean_of_the_heads(study: Path, cells: Path, tmp_path: Path, run: Run) -> None:
-    """See test_ensemble.py, where each head predicts what the study stored."""
-    out, trial = tmp_path / "predictions.csv", "efficientnet_lite0-adam"
-    assert run("predict", f"--workdir={study}", f"--trial={trial}", cells, f"--out={out}")[0] == 0
-    rows = read_table(out)
-    blocks = open_ensemble(study, trial).predict(open_unlabeled([cells]))
-    mean = np.concatenate([block.probabilities for block in blocks], axis=1).mean(0)
-    assert len(rows) == len(mean) == 48
-    for row, expected in zip(rows, mean, strict=True):
-        np.testing.assert_allclose([float(row["prob_hem"]), float(row["prob_all"])], expected, atol=1e-6)
-        assert row["predicted"] == ("hem", "all")[int(expected.argmax())]
-    single = rows[0]["path"]
-    assert run("predict", f"--workdir={study}", f"--trial={trial}", single, f"--out={out}")[0] == 0
-    assert float(read_table(out)[0]["prob_all"]) == pytest.approx(float(rows[0]["prob_all"]), abs=1e-6)
 
 
 def test_sources_are_those_of_a_study(study: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

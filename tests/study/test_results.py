@@ -69,18 +69,6 @@ def test_trials_share_the_columns_of_their_images(toy_study: Path) -> None:
     assert not np.array_equal(one.probabilities, other.probabilities)
 
 
-def test_metrics_over_subjects(toy_study: Path) -> None:
-    study = read_study(toy_study)
-    name = study.ranking.best
-    predictions, found = study.predictions(name), study.evaluation["trials"][name]["subjects"]
-    of_ensemble = predictions.probabilities.mean(0)
-    log_odds, names = np.log(of_ensemble[:, 1] / of_ensemble[:, 0]), np.unique(predictions.subjects)
-    positive = np.array([log_odds[predictions.subjects == subject].mean() > 0 for subject in names])
-    labels = np.array([predictions.labels[predictions.subjects == subject][0] for subject in names])
-    assert found["per_class"][1]["count"] == (labels == 1).sum()
-    assert found["accuracy"] == pytest.approx((positive == labels).mean())
-
-
 def test_study_without_finished_trial_is_refused(copy: Path) -> None:
     change_json(copy / "metrics.json", trials={})
     with pytest.raises(WorkdirError, match="no trial of this study is finished"):

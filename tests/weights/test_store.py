@@ -274,8 +274,3 @@ def test_preprocessing_of_a_source_survives_conversion(tmp_path: Path, monkeypat
     (network,) = open_networks([vary(default_config(), {"weights.path": str(out)})])
     assert network.weights.source.name == lite.source.name
     assert network.expected.interpolation == network.preprocessing.interpolation == "nearest"
-
-
-@pytest.mark.real
-def test_real_folder(vgg16_weights: Path) -> None:
-    assert find(vgg16_weights.parent, "", "vgg16").path == vgg16_weights
