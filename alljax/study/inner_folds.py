@@ -55,7 +55,7 @@ def tune(
     folds: Sequence[Fold], inner: Inner, predicted: Sequence[np.ndarray], tested: Sequence[np.ndarray],
     labels: np.ndarray,
 ) -> dict[str, Any]:  # fmt: skip
-    """Fits temperatures and thresholds to `predicted`, (n, C) per inner fold, or, where a fold has none, to other folds."""
+    """Fits temperatures and thresholds to `predicted`, (n, C) per inner fold; without these to other folds."""
     parts, on = [(fold, part.test) for fold, of_fold in enumerate(inner) for part in of_fold], INNER
     if not predicted or not all(inner):
         pairs = itertools.permutations(range(len(folds)), 2)
