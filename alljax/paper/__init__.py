@@ -9,13 +9,12 @@ if TYPE_CHECKING:
 
 def sections(study: "Study") -> "list[Section]":
     """Returns the sections of the report that ``study.compare`` asks for: ``paper`` or ``table7``."""
-    from alljax.paper import leakage, reproduction, summary, table7
-    from alljax.report import ablation, setting_names
+    from alljax.paper import leakage, reproduction, table7
+    from alljax.report import ablation
 
     if study.config["study.compare"] == "table7":
-        arrays = ablation.array_section(study, setting_names.varied_settings(study))
-        return [*table7.sections(study), *arrays, *ablation.combined_section(study)]
+        return [*table7.sections(study), *ablation.array_section(study), *ablation.combined_section(study)]
     found, gap = reproduction.sections(study), leakage.sections(study)
     agreement = found[0].paragraphs[3:]
     lines = [*agreement, *(line for section in gap for line in section.paragraphs)]
-    return [summary.section(study, lines), *found, *gap]
+    return [reproduction.summary(study, lines), *found, *gap]

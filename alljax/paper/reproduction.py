@@ -1,18 +1,18 @@
-"""Tables 1 to 7 and Figures 7 to 9 of the paper with our numbers beside the published ones."""
+"""Tables 1 to 7 and Figures 7 to 9 of the paper with our numbers beside the published ones, and their summary."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from alljax.paper import matching, published
+from alljax.paper import leakage, matching, published
 from alljax.paper.matching import Match
 from alljax.paper.published import KEYS, NETWORKS, OPTIMIZERS, Key, Row
 from alljax.report import plots
 from alljax.report.curves import Curves, curve_figure, learning_curves
 from alljax.report.model_tables import BASELINES
 from alljax.report.setting_names import setting_value
-from alljax.report.tables import Figure, Section, Table, Value, count_value
+from alljax.report.tables import Figure, Section, Table, Value, count_value, metric_value
 from alljax.study.results import Study
 
 OTHER_DATA = (
@@ -25,6 +25,9 @@ TOLERANCE = (
 )
 QUOTED: tuple[Row, ...] = (("A", "adam", 100), ("B", "rmsprop", 80))  # in the paper's conclusion and Table 7
 
+HELD_OUT = {"accuracy": "accuracy, subjects held out", "auc": "AUC within folds, subjects held out"}
+SUMMARY = ("training accuracy", "test accuracy", "mean F1 over epochs")
+
 
 def sections(study: Study) -> list[Section]:
     """Returns the sections that compare a study with the paper (``study.compare=paper``)."""
@@ -32,8 +35,8 @@ def sections(study: Study) -> list[Section]:
     protocol = setting_value("split.protocol", match.split["split.protocol"])
     stratified = "stratified" if match.split["split.stratified"] else "not stratified"
     split = f"Split: {protocol}, {stratified}; the paper's: random images, the rest is not stated."
-    agreement = summary(match) if matching.is_cnmc(study) else [OTHER_DATA]
-    lines = [f"Published: {published.CITATION}.", split, TOLERANCE, *agreement]
+    agreed = agreement(match) if matching.is_cnmc(study) else [OTHER_DATA]
+    lines = [f"Published: {published.CITATION}.", split, TOLERANCE, *agreed]
     tables = []
     for number, network in enumerate(match.networks, start=1):
         columns = {name: ((network, optimizer), "training_accuracy") for optimizer, name in OPTIMIZERS.items()}
@@ -56,7 +59,7 @@ def sections(study: Study) -> list[Section]:
     return [*found, Section("inconsistencies", "Inconsistencies in the paper", [text], [table])]
 
 
-def summary(match: Match) -> list[str]:
+def agreement(match: Match) -> list[str]:
     """Returns how many numbers agree; nothing without a tolerance."""
     metrics = ("training_accuracy", *published.METRICS.values())
     found = [matching.compare(match, metric, row) for row in match.trials for metric in metrics]
@@ -144,3 +147,34 @@ def training_curves(match: Match, number: int, network: str) -> list[Figure]:
                     panels[f"{epochs} epochs"][f"{OPTIMIZERS[optimizer]}, {images}"] = curve
         figures.append(curve_figure(f"figure-{number}-{quantity}", caption, panels, ("epoch", quantity)))
     return figures
+
+
+def summary(study: Study, lines: Sequence[str]) -> Section:
+    """Returns the section of summary.md: versions, weights and data, `lines`, and a row per network and optimizer."""
+    match, partners, trials = matching.match(study), dict(leakage.find_pairs(study)), study.metrics["trials"]
+    rows, footer, shown = [], [], HELD_OUT if partners else {}
+    for key in KEYS:
+        if epochs := [row[2] for row in match.trials if row[:2] == key]:
+            last = (*key, max(epochs))
+            compared = [matching.compare(match, metric, last) for metric in ("training_accuracy", "accuracy")]
+            compared.append(matching.compare(match, "macro_f1", *((*key, count) for count in published.EPOCHS)))
+            honest = trials.get(partners.get(match.trials[last], ""), {})
+            values = [value for comparison in compared for value in comparison.values[:2]]
+            name = Value(f"{match.title(key[0])}, {OPTIMIZERS[key[1]]}, {last[2]} epochs")
+            rows.append((name, *values, *(metric_value(metric, honest) for metric in shown)))
+    for partner in [*partners.values()][:1]:
+        for name, rule in study.split_of(partner)["baselines"].items():
+            footer.append((Value(BASELINES[name]), *[Value("")] * 6, *(metric_value(metric, rule) for metric in shown)))
+    headings = [f"{column}, {whose}" for column in SUMMARY for whose in ("ours", "theirs")]
+    notes = [f"In brackets: {study.intervals}. Best model: {study.ranking.best}."]
+    title = "Random images, as in the paper; of their test accuracies the range that their tables imply"
+    table = Table("summary", title, ("model", *headings, *shown.values()), rows, footer, notes)
+    used, data, weights = study.environment, study.metrics["dataset"], [one["weights"] for one in trials.values()]
+    names = sorted({f"{of['name'] or of['backbone']} (SHA-256 {of['sha256'][:16]})" for of in weights})
+    versions = ", ".join(f"{name} {version}" for name, version in used["packages"].items())
+    about = (
+        f"alljax {used['alljax']} {used['git_revision']}, {versions}, Python {used['python']}, {used['devices'][0]}. "
+        f"Weights: {', '.join(names)}. Data: {data['name']}, {data['images']:,} images of {data['subjects']} subjects "
+        f"(SHA-256 {data['sha256'][:16]})."
+    )
+    return Section("summary", "Summary of the reproduction", [about, *lines], [table])

@@ -8,16 +8,15 @@ import numpy as np
 from alljax.evaluation.comparison import Ranking, main_effect, signal_to_noise
 from alljax.evaluation.intervals import Jackknife, summarize
 from alljax.evaluation.metrics import METRICS
-from alljax.report import plots, setting_names
-from alljax.report.setting_names import VariedSetting
+from alljax.report import plots
+from alljax.report.setting_names import VariedSetting, varied_settings
 from alljax.report.tables import Figure, Section, Table, Value, metric_value, number_value
 from alljax.study.results import Study
 
 
 def sections(study: Study) -> list[Section]:
     """Returns the sections on varied settings and combined trials, for which the predictions of all trials are read."""
-    varied = setting_names.varied_settings(study)
-    more = [*array_section(study, varied), *combined_section(study)]
+    varied, more = varied_settings(study), [*array_section(study), *combined_section(study)]
     if not varied or len(study.metrics["trials"]) < 2:
         return more
     by = ", ".join(setting.name for setting in varied)
@@ -68,10 +67,10 @@ def source_section(study: Study) -> list[Section]:
     return [Section("sources", "Sources", (), [table])] if rows else []
 
 
-def array_section(study: Study, varied: Sequence[VariedSetting]) -> list[Section]:
+def array_section(study: Study) -> list[Section]:
     """Returns the section on the split of the best model; none without ``study.design`` or where trials are missing."""
     trials, metric = study.metrics["trials"], study.ranking.metric
-    factors = [setting for setting in varied if not setting.keys[0].startswith("split.")]
+    factors = [setting for setting in varied_settings(study) if not setting.keys[0].startswith("split.")]
     if not study.config["study.design"] or not factors or study.metrics["missing"] or study.metrics["failed"]:
         return []
     split = trials[study.ranking.best]["split"]

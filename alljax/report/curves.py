@@ -1,7 +1,7 @@
 """Figures of curves with bands: training, ROC, calibration, predictive values, robustness."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,31 +47,28 @@ def learning_curves(history: pandas.DataFrame, quantity: str, tested: str = "hel
     return curves
 
 
-def roc_curves(test: HeldOut, class_names: Sequence[str]) -> Figure:
-    """Returns the ROC curves of `_of_classes`; folds are weighted by pairs, so the area is the AUC within folds."""
-
-    def true_positive_rate(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, float]:
-        false, true, _ = roc_curve(positive, scores)
-        rates = np.interp(GRID, false, true)
-        rates[0] = 0
-        return rates, positive.sum() * (~positive).sum()
-
-    curves = _of_classes(test, class_names, true_positive_rate) | {"guessing": IDENTITY}
+def class_curves(test: HeldOut, class_names: Sequence[str]) -> Iterator[Figure]:
+    """Yields ROC curves, whose area is the AUC within folds, and precision-recall curves (see `_of_classes`)."""
+    curves = _of_classes(test, class_names, _true_positive_rates) | {"guessing": IDENTITY}
     quantities = "false positive rate (1 − specificity)", "true positive rate (sensitivity)"
-    return curve_figure("roc", "ROC curve", {"": curves}, quantities)
-
-
-def precision_recall_curves(test: HeldOut, class_names: Sequence[str]) -> Figure:
-    """Returns precision against recall of `_of_classes`; folds are weighted by positive images."""
-
-    def precision_at(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, float]:
-        precision, recall, _ = precision_recall_curve(positive, scores, drop_intermediate=True)
-        # of the highest threshold with at least this recall
-        return precision[len(recall) - 1 - np.searchsorted(recall[::-1], GRID)], positive.sum()
-
-    curves = _of_classes(test, class_names, precision_at)
+    yield curve_figure("roc", "ROC curve", {"": curves}, quantities)
+    curves = _of_classes(test, class_names, _precisions)
     quantities = "recall (sensitivity)", "precision (positive predictive value)"
-    return curve_figure("precision-recall", "Precision-recall curve", {"": curves}, quantities)
+    yield curve_figure("precision-recall", "Precision-recall curve", {"": curves}, quantities)
+
+
+def _true_positive_rates(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, float]:
+    """Returns the rates at the false positive rates `GRID`, and the number of pairs of images, the weight of a fold."""
+    false, true, _ = roc_curve(positive, scores)
+    rates = np.interp(GRID, false, true)
+    rates[0] = 0
+    return rates, positive.sum() * (~positive).sum()
+
+
+def _precisions(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, float]:
+    """Returns the precision of the highest threshold with at least each recall of `GRID`, and the positive images."""
+    precision, recall, _ = precision_recall_curve(positive, scores, drop_intermediate=True)
+    return precision[len(recall) - 1 - np.searchsorted(recall[::-1], GRID)], positive.sum()
 
 
 def _of_classes(

@@ -175,24 +175,21 @@ def external_test(study: Study, place: Path) -> tuple[Table, list[Table | Figure
     path = place / "metrics.json"
     try:
         found = json.loads(path.read_bytes())
+        ensemble, subjects = found["ensemble"], found.get("subjects", {})
+        groups = {"ensemble": ensemble, "change": ensemble["change"], "subjects": subjects}
+        groups |= {"change over subjects": subjects.get("change", {}), "single heads": found["heads"]}
+        names = METRICS | external_names(study) | metric_names(study)
+        rows = _columns({key: label for key, label in names.items() if key in ensemble}, groups)
+        notes = [display_note(study, note) for note in _notes(study, found)]
+        table = Table("metrics", f"{found['trial']} on {found['source']}", ("metric", *groups), rows, notes=notes)
         parts = _calibration(study, found["calibration"])[1]
-        parts += _operating_points(study, found["operating_points"])[1] if found["operating_points"] else []
-        return _external_table(study, found), parts
+        if found["operating_points"]:
+            parts += _operating_points(study, found["operating_points"])[1]
+        return table, parts
     except (OSError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         reason = f"damaged, or not written by this version of alljax ({type(error).__name__}: {error})"
         fix = f"repeat its `alljax evaluate --source`, or remove {place}"
         raise WorkdirError(f"{path}: {' '.join(reason.split())}; {fix}") from error
-
-
-def _external_table(study: Study, found: Mapping[str, Any]) -> Table:
-    ensemble, subjects = found["ensemble"], found.get("subjects", {})
-    names = METRICS | external_names(study) | metric_names(study)
-    names = {key: label for key, label in names.items() if key in ensemble}
-    groups = {"ensemble": ensemble, "change": ensemble["change"], "subjects": subjects}
-    groups |= {"change over subjects": subjects.get("change", {}), "single heads": found["heads"]}
-    notes = [display_note(study, note) for note in _notes(study, found)]
-    title = f"{found['trial']} on {found['source']}"
-    return Table("metrics", title, ("metric", *groups), _columns(names, groups), notes=notes)
 
 
 def _notes(study: Study, found: Mapping[str, Any]) -> Iterator[str]:

@@ -19,13 +19,10 @@ LEAKS = {"subject": "the subject", "field": "the photograph", "duplicate": "a co
 
 def headline(study: Study) -> dict[str, dict[str, Value]]:
     """Returns the main metrics of the best model over images and over subjects, where known, by display name."""
-    name = study.ranking.best
-    results = {"images": study.metrics["trials"][name]}
-    if subjects := study.evaluation["trials"][name].get("subjects"):
-        results["subjects"] = subjects
-    # The accuracy of always predicting the larger class can be higher.
-    names = {key: label for key, label in metric_names(study).items() if key != "accuracy"}
-    return {unit: {names[key]: metric_value(key, result) for key in names} for unit, result in results.items()}
+    best, names = study.ranking.best, metric_names(study)
+    del names["accuracy"]  # that of always predicting the larger class can be higher
+    found = {"images": study.metrics["trials"][best], "subjects": study.evaluation["trials"][best].get("subjects")}
+    return {unit: {names[key]: metric_value(key, of) for key in names} for unit, of in found.items() if of}
 
 
 def findings(study: Study) -> list[str]:
@@ -95,15 +92,15 @@ def warnings(study: Study) -> Iterator[str]:
     data, splits, total = study.metrics["dataset"], study.metrics["splits"], len(study.trials)
     yield from property_warnings(data["file_properties"])
     if missing := study.metrics["missing"]:
-        names = first_few(missing)
-        yield f"Not finished: missing {len(missing)} of {total} models: {names}. Repeat the `alljax study` command."
+        names = f"missing {len(missing)} of {total} models: {first_few(missing)}"
+        yield f"Not finished: {names}. Repeat the `alljax study` command."
     if failed := study.metrics["failed"]:
         yield f"{len(failed)} of {total} models failed: {first_few(failed)}. The errors are listed below the results."
     for name, split in splits.items():
         leaks = split["leaks"]
-        if shared := [f"{what} of {leaks[key]:,}" for key, what in LEAKS.items() if leaks.get(key)]:
+        if shared := ", ".join(f"{what} of {leaks[key]:,}" for key, what in LEAKS.items() if leaks.get(key)):
             count = f"{leaks['test_images']:,} held-out images"
-            yield f"Leak in split {name}: the training images have {', '.join(shared)} of {count}."
+            yield f"Leak in split {name}: the training images have {shared} of {count}."
         if split["protocol"].get("selection_leaks"):
             yield f"Leak in split {name}: the selection of features was fitted to the held-out images, too."
     if any(split["protocol"]["leaky"] for split in splits.values()):

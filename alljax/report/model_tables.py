@@ -88,10 +88,9 @@ def data_section(study: Study) -> Section:
         for side in ("training", "test"):
             counts = protocol[f"{side}_images"]
             sizes.append(f"{' to '.join(f'{size:,}' for size in sorted({min(counts), max(counts)}))} {side} images")
-        lines.append(
-            f"Test: {setting_value('split.protocol', protocol['name'])}; {plural(protocol['folds'], 'fold')}, "
-            f"{plural(protocol['repeats'], 'repeat')}; per fold {' and '.join(sizes)}."
-        )
+        repeats = f"{plural(protocol['folds'], 'fold')}, {plural(protocol['repeats'], 'repeat')}"
+        test = setting_value("split.protocol", protocol["name"])
+        lines.append(f"Test: {test}; {repeats}; per fold {' and '.join(sizes)}.")
     if data["subjects"] and data["subjects"] != data["subject_names"]:
         merged = f"The {data['subject_names']:,} subject names belong to {plural(data['subjects'], 'subject')}"
         lines.append(f"{merged}: names that share an identical image, or are documented as aliases, are merged.")

@@ -85,8 +85,7 @@ def _figures(study: Study) -> Iterator[Figure]:
     caption = f"Confusion matrix, mean over {plural(len(result['seeds']), 'seed')}"
     yield plots.confusion_matrix(caption, result["confusion"], names)
     if result["auc"] is not None:
-        yield curves.roc_curves(test, names)
-        yield curves.precision_recall_curves(test, names)
+        yield from curves.class_curves(test, names)
 
 
 def _settings_section(study: Study) -> Section:

@@ -75,16 +75,15 @@ def varied_settings(study: Study) -> list[VariedSetting]:
         keys, rows = (keys, rows) if isinstance(keys, list) else ([keys], [[value] for value in rows])
         settings = [dict(zip(keys, row, strict=True)) for row in rows]
         differing = [key for key in keys if len({json.dumps(row[key]) for row in settings}) > 1]
-        labels = [key for key in differing if key == "model.label"]
-        shown = labels or [key for key in differing if key not in DEPENDENT]
+        independent = [key for key in differing if key not in DEPENDENT]
+        shown = ["model.label"] if "model.label" in differing else independent
         if len({json.dumps([row[key] for key in shown]) for row in settings}) < len(rows):
             shown = differing  # such as two weight files of a backbone
         values = []
-        for row in settings if differing else ():
-            texts = [setting_value(key, row[key]) for key in shown]
+        for row in settings:
             number = row[shown[0]] if len(shown) == 1 and type(row[shown[0]]) in (int, float) else None
-            values.append(Value(", ".join(texts), number))
-        if values:
+            values.append(Value(", ".join(setting_value(key, row[key]) for key in shown), number))
+        if differing:
             varied.append(VariedSetting(", ".join(map(setting_name, shown)), keys, rows, values))
     return varied
 

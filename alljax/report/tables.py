@@ -1,8 +1,6 @@
 """Tables, figures and sections of a report, and tables as CSV and LaTeX."""
 
-import csv
 import html
-import io
 import math
 import re
 import shutil
@@ -169,7 +167,7 @@ def to_markdown(table: Table) -> str:
 
 def to_csv(table: Table) -> str:
     """Returns the table as CSV; notes, and words in numeric columns, are in an extra column ``HEADING (note)``."""
-    columns, text = [], io.StringIO()
+    columns = []
     for place, (heading, numeric) in enumerate(zip(table.columns, table.numeric, strict=True)):
         entries = [row[place] for row in table.all_rows]
         columns.append([csv_text(heading), *(entry.exact if numeric else csv_text(entry.text) for entry in entries)])
@@ -177,8 +175,8 @@ def to_csv(table: Table) -> str:
         notes = ["; ".join(filter(None, (word, entry.note))) for word, entry in zip(words, entries, strict=True)]
         if any(notes):
             columns.append([f"{heading} (note)", *notes])
-    csv.writer(text, lineterminator="\n").writerows(zip(*columns, strict=True))
-    return text.getvalue()
+    frame = pandas.DataFrame(zip(*columns, strict=True))
+    return frame.to_csv(index=False, header=False, lineterminator="\n")
 
 
 def to_latex(table: Table) -> str:

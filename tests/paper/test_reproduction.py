@@ -75,7 +75,7 @@ def test_agreement_is_counted_for_cnmc_only(
     assert any("not stratified" in line for line in found[0].paragraphs)
     assert not any("published training accuracies" in line for line in found[0].paragraphs)
     match = matching.match(as_cnmc(paper_study))
-    lines = reproduction.summary(match)
+    lines = reproduction.agreement(match)
     metrics = ("training_accuracy", *published.METRICS.values())
     tests = [matching.compare(match, metric, row) for row in match.trials for metric in metrics]
     once, twice = (sum(test.within(times) for test in tests) for times in (1, 2))

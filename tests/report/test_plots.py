@@ -1,4 +1,5 @@
 import xml.etree.ElementTree as ElementTree
+from typing import Any
 
 import numpy as np
 import pandas
@@ -39,7 +40,7 @@ def test_page_shows_figures_in_its_colors_with_a_title_and_unique_ids() -> None:
     for figure in (
         learning_curves(history()),
         learning_curves(history(1, 1), "loss"),
-        curves.roc_curves(HeldOut(*scores(3), np.arange(80)), ODD),
+        *curves.class_curves(HeldOut(*scores(3), np.arange(80)), ODD),
     ):
         svg = page.inline(figure)
         root = ElementTree.fromstring(svg)
@@ -59,21 +60,19 @@ def test_confusion_matrix_shows_counts_shares_and_literal_class_names() -> None:
     assert any(text.endswith("…") for text in texts)
 
 
-@pytest.mark.parametrize("metric", ["auc", "pr_auc"])
-def test_area_under_a_curve_is_the_metric_within_folds(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[curves.Curves] = []
-    monkeypatch.setattr(curves, "curve_figure", lambda name, caption, panels, quantities: drawn.append(panels[""]))
+def test_area_under_a_curve_is_the_metric_within_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curves, "curve_figure", lambda name, caption, panels, quantities: panels[""])
     labels, probabilities = scores(seeds=3, images=400)
     folds = np.arange(400) % 5 // 2
-    draw = curves.roc_curves if metric == "auc" else curves.precision_recall_curves
-    draw(HeldOut(labels, probabilities, np.arange(400), folds), CLASSES)
-    at, values, low, high = drawn[0][CLASSES[1]]
-    area = np.mean([point_estimates(labels, of_seed, folds=folds)[metric] for of_seed in probabilities])
-    assert np.trapezoid(values, at) == pytest.approx(area, abs=0.01)
-    assert (low <= values + 1e-9).all()
-    assert (values <= high + 1e-9).all()
-    draw(HeldOut(np.zeros(400, int), probabilities, np.arange(400), folds), CLASSES)
-    assert CLASSES[1] not in drawn[1], "without one class"
+    drawn: Any = curves.class_curves(HeldOut(labels, probabilities, np.arange(400), folds), CLASSES)
+    for metric, of_classes in zip(("auc", "pr_auc"), drawn, strict=True):
+        at, values, low, high = of_classes[CLASSES[1]]
+        area = np.mean([point_estimates(labels, of_seed, folds=folds)[metric] for of_seed in probabilities])
+        assert np.trapezoid(values, at) == pytest.approx(area, abs=0.01)
+        assert (low <= values + 1e-9).all()
+        assert (values <= high + 1e-9).all()
+    for of_classes in curves.class_curves(HeldOut(np.zeros(400, int), probabilities, np.arange(400), folds), CLASSES):
+        assert CLASSES[1] not in of_classes
 
 
 def test_learning_curves_are_means_over_folds_and_seeds() -> None:

@@ -63,14 +63,11 @@ def test_table_without_rows() -> None:
 def test_latex_compiles(tmp_path: Path) -> None:
     for number, table in enumerate((TABLE, LONG, WIDE)):
         (tmp_path / f"{number}.tex").write_text(tables.to_latex(table))
-    (tmp_path / "main.tex").write_text(
-        r"\documentclass{article}\usepackage{array,booktabs,longtable,lscape}\begin{document}\input{0}\input{1}\input{2}\end{document}"
-    )
+    head = r"\documentclass{article}\usepackage{array,booktabs,longtable,lscape}\begin{document}"
+    (tmp_path / "main.tex").write_text(head + r"\input{0}\input{1}\input{2}\end{document}")
+    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "main"]
     for _ in range(2):  # longtable computes its widths in the first run
-        done = subprocess.run(
-            ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "main"], cwd=tmp_path, capture_output=True,
-            text=True, errors="replace", check=False,
-        )  # fmt: skip
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False)
         assert done.returncode == 0, done.stdout[-2000:]
     assert "Overfull" not in done.stdout
     assert "[2]" in done.stdout, "a long table continues on the next page"
