@@ -6,15 +6,13 @@ import posixpath
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pandas
 
 from alljax.data.archive import file_stamp, natural_key, read_file
 from alljax.data.dataset import Dataset
 from alljax.data.names import make_records, subset_names
 from alljax.errors import DataError, first_few, plural
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 COLUMNS = {
     "path": "file filename filepath image imagename imagepath imagefile img",
@@ -58,10 +56,8 @@ def read_csv(path: Path, labeled: bool = True, text: str = "") -> Dataset:
     )
 
 
-def _read_table(path: Path, needed: Sequence[str], text: str) -> tuple["DataFrame", list[str]]:
+def _read_table(path: Path, needed: Sequence[str], text: str) -> tuple[pandas.DataFrame, list[str]]:
     """Returns all columns of the lines that are not empty, by line number, and notes; missing values are empty."""
-    import pandas  # importing it takes half a second
-
     try:
         with io.StringIO(text) if text else path.open(encoding="utf-8-sig") as file:
             separator = max(",;\t", key=file.readline().count)
