@@ -118,8 +118,8 @@ def main_effect(levels: np.ndarray, ratios: np.ndarray) -> tuple[np.ndarray, flo
 def _resample(jackknife: Jackknife, without: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """Returns deviations of T metrics in resamples of the subjects of each class, (T, resamples).
 
-    To first order a metric changes by the same amount with every copy of a subject (Efron and Tibshirani, 1993, section
-    20.4), which follows from the metrics without each subject, (T, K); the variance is that of the jackknife.
+    To first order every copy of a subject changes a metric by the same amount (Efron and Tibshirani, 1993, section
+    20.4), which follows from the metrics without each subject, (T, K).
     """
     generator, draws = np.random.default_rng(seed), np.zeros((len(without), resamples))
     for members in jackknife.strata:

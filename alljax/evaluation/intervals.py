@@ -94,8 +94,7 @@ class Jackknife:
         """Returns metrics (see `HeldOut.metric_names`), averaged over seeds: of all images, then without each unit.
 
         They are (1 + K,), NaN where a class has no images left, and where the AUC is undefined: no class can be ranked,
-        or a fold lacks a class that another has (as in leave-one-subject-out), so that the others do not represent all.
-        A fold that loses a class without a unit is left out of that AUC. No average precision without a unit.
+        or a fold lacks a class that another has. A fold that loses a class without a unit is left out of that AUC.
         """
         unit, classes = np.searchsorted(self.units, test.subjects), np.arange(test.probabilities.shape[2])[:, None]
         ranked = any("auc" in name for name in names) and folds_are_complete(test.labels, test.fold)
@@ -140,9 +139,8 @@ class Jackknife:
         """Returns the interval of a metric or a difference from its `values`, (1 + K,).
 
         It is symmetric on the logit scale between the limits (between -1 and 1: Fisher's z; None for differences and
-        unbounded metrics). At a limit, where the standard error is 0, it is the interval of E. Wilson (1927) for the
-        effective number of subjects, those of class `label` if the metric depends on no other. None where a class has
-        only one subject, or a value is undefined.
+        unbounded metrics). At a limit it is the interval of E. Wilson (1927) for the effective number of subjects, those of
+        class `label` if the metric depends on no other. None where a class has one subject, or a value is undefined.
         """
         from scipy.special import expit, logit, ndtri
 

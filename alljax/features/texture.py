@@ -139,9 +139,9 @@ def run_lengths(levels: NDArray[np.intp], count: int) -> list[NDArray[np.intp]]:
 def run_measures(matrix: NDArray[np.intp]) -> Array:
     """Returns the measures `RUNS` (11,) of the numbers of runs, (count, length); all 0 without runs.
 
-    The non-uniformities ``gln`` and ``rln`` are sums of squared numbers of runs per level and per length, divided by
-    the number of runs; ``rp`` is that number per pixel. (Galloway 1975; Chu et al. 1990, doi
-    10.1016/0167-8655(90)90112-F; Dasarathy & Holder 1991, doi 10.1016/0167-8655(91)80014-2.)
+    ``gln`` and ``rln`` are sums of squared numbers of runs per level and per length, divided by the number of runs;
+    ``rp`` is that number per pixel. (Galloway 1975; Chu et al. 1990, doi 10.1016/0167-8655(90)90112-F; Dasarathy &
+    Holder 1991, doi 10.1016/0167-8655(91)80014-2.)
     """
     number = max(matrix.sum(), 1)
     level, length = (np.arange(1.0, size + 1) for size in matrix.shape)
@@ -154,8 +154,7 @@ def run_measures(matrix: NDArray[np.intp]) -> Array:
 def shape_measures(mask: Mask) -> Array:
     """Returns the measures `SHAPE` (5,) of a region of pixels of area 1; all 0 without pixels.
 
-    The perimeter is from the number of runs at four angles by Crofton's formula, the eccentricity that of the ellipse
-    with the same second moments, solidity the share of the convex hull, and the form factor 4π area / perimeter².
+    The perimeter is Crofton's, from the runs at four angles; the eccentricity that of the ellipse of equal moments.
     """
     area = mask.sum()
     if not area:

@@ -67,8 +67,8 @@ def fit_calibration(scores: np.ndarray, labels: np.ndarray) -> Any:
     """Returns a logistic regression without regularization from scores (m, C) of the inner folds to labels (m,).
 
     Its targets are those of J. C. Platt (Probabilistic Outputs for Support Vector Machines, 1999): (n + 1) / (n + C)
-    for the true class, which has n images, and 1 / (n + C) for others, so that it is finite for separable classes.
-    The slope of two classes is at least `SLOPE`: inner folds of few subjects must not reverse the order of the scores.
+    for the true class, which has n images, and 1 / (n + C) for others. The slope of two classes is at least `SLOPE`:
+    inner folds of few subjects must not reverse the order of the scores.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -108,8 +108,7 @@ def select(
 ) -> tuple[Selection, np.ndarray]:  # fmt: skip
     """Returns the selection fitted to a fold, and the selected features (N, d) of its rows; other rows are 0.
 
-    From features (N, D), and labels and subjects (N,), int; `show` gets the progress of a long one. With
-    ``features.select_scope=all``, a leak, the selection is fitted to the test rows, too.
+    From (N, D), labels and subjects (N,), int. ``features.select_scope=all``, a leak, fits it to the test rows, too.
     """
     train = np.sort(fold.train[: fold.train_count])
     others = fold.test[: fold.test_count], fold.validation[: fold.validation_count]

@@ -1,7 +1,4 @@
-"""Several processes that run one study: how they find each other and how they end.
-
-`jax.distributed.initialize` detects Slurm, Open MPI and Cloud TPU; launch scripts for other systems set `NUMBERS`.
-"""
+"""Several processes of one study, as `jax.distributed.initialize` detects them or launch scripts set `NUMBERS`."""
 
 import contextlib
 import importlib.util

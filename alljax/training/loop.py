@@ -198,8 +198,7 @@ def _stops_early(history: Sequence[History], patience: int) -> bool:
 def find_learning_rate(config: ConfigDict, network: Network, images: ImageReader, fold: FoldRows) -> pandas.DataFrame:
     """Returns ``learning_rate`` (`RATES`), ``step`` (from 1) and ``loss`` (the batch's before the step, in nats).
 
-    All runs start from the same parameters and see the same batches. (After Smith 2015, arXiv 1506.01186, who raises
-    the rate during one run.) In the frozen mode the backbone runs too.
+    All runs have the same start and batches (Smith 2015, arXiv 1506.01186, raises the rate during one run).
     """
     changes = {"schedule": "constant", "learning_rate": 1.0, "warmup_steps": 0, "ema_decay": 0.0, "epochs": STEPS}
     config = configs.vary(config, {f"train.{name}": value for name, value in changes.items()})

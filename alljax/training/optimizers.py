@@ -100,8 +100,7 @@ def _scaled(
     """Returns the update of a layer group at one step, whose negative learning rate is `rate`.
 
     SGD is Keras's: v ← momentum · v − rate · gradient is added to the parameter, so that v keeps the rates of its
-    gradients.  RMSprop is Keras 3's: gradient / √(v + ε), v a running mean of the squared gradient that starts at 0, no
-    momentum.  ``adamw`` equals ``adam``, whose weight decay is decoupled too.
+    gradients. RMSprop is Keras 3's: gradient / √(v + ε), v a running mean of the squared gradient that starts at 0.
     """
     name, decay = config.train.optimizer, hyperparameters["weight_decay"] * np.float32(group.decay)
     parts, scale = [scale_by_adam()], [optax.scale(group.rate), optax.scale(rate)]

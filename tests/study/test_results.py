@@ -84,7 +84,7 @@ def test_several_split_settings_have_folds_and_baselines_each(
     assert [study.split_of(name)["protocol"]["leaky"] for name in study.trials] == [True, False]
     assert [study.split_of(name)["leaks"]["subject"] > 0 for name in study.trials] == [True, False]
     assert study.metrics["protocol"] == study.split_of(study.trials[0])["protocol"]
-    assert study.ranking.leaky == {study.trials[0]}
+    assert study.ranking.marks == {study.trials[0]: "leaky test"}
     assert [len(study.predictions(name).labels) for name in study.trials] == [10, 48]
     assert (tmp_path / "split.csv").read_text().startswith("split,path,")
 
