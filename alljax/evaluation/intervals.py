@@ -138,9 +138,9 @@ class Jackknife:
     ) -> Interval | None:
         """Returns the interval of a metric or a difference from its `values`, (1 + K,).
 
-        It is symmetric on the logit scale between the limits (between -1 and 1: Fisher's z; None for differences and
-        unbounded metrics). At a limit it is the interval of E. Wilson (1927) for the effective number of subjects, those of
-        class `label` if the metric depends on no other. None where a class has one subject, or a value is undefined.
+        It is symmetric on the logit scale between the limits (-1 and 1: Fisher's z; None for differences and unbounded
+        metrics). At a limit it is E. Wilson's (1927) for the effective number of subjects, of class `label` if the
+        metric depends on no other. None where a class has one subject, or a value is undefined.
         """
         from scipy.special import expit, logit, ndtri
 

@@ -9,11 +9,10 @@ import numpy as np
 import pandas
 
 from alljax.data.archive import natural_sort
-from alljax.evaluation.calibration import calibration, scale
+from alljax.evaluation.calibration import calibration, operating_points, scale
 from alljax.evaluation.combination import by_subject, ensemble
 from alljax.evaluation.intervals import HeldOut, describe, summarize
 from alljax.evaluation.metrics import folds_are_complete
-from alljax.evaluation.operating_points import operating_points
 from alljax.evaluation.subgroups import beyond_size, subgroups
 from alljax.study import results, workdir
 from alljax.study.results import Study

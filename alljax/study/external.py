@@ -15,11 +15,10 @@ from alljax.data.inspection import inspect
 from alljax.data.perturbation import PERTURBATIONS, perturb
 from alljax.data.readers import open_mapped
 from alljax.errors import DataError, plural
-from alljax.evaluation.calibration import calibration, scale
+from alljax.evaluation.calibration import calibration, operating_points, scale
 from alljax.evaluation.combination import by_subject, ensemble
 from alljax.evaluation.intervals import HeldOut, Jackknife, summarize
 from alljax.evaluation.metrics import METRICS
-from alljax.evaluation.operating_points import operating_points
 from alljax.study import results, workdir
 from alljax.study.ensemble import open_ensemble
 from alljax.study.results import Study

@@ -11,8 +11,7 @@ from ml_collections import ConfigDict
 from alljax.data.protocols import balanced_folds
 from alljax.data.splits import Fold
 from alljax.errors import plural
-from alljax.evaluation.calibration import fit_temperature
-from alljax.evaluation.operating_points import fit_thresholds
+from alljax.evaluation.calibration import fit_temperature, fit_thresholds
 from alljax.training.sampling import FoldRows, make_fold_rows
 
 Inner = tuple[tuple[Fold, ...], ...]

@@ -84,8 +84,8 @@ class HeadTrainer:
     ) -> list[FoldOutcome]:  # fmt: skip
         """Returns the outcome after each number of epochs, ascending; without validation rows there are no curves.
 
-        On an accelerator as many runs are side by side as fit into memory, on the CPU one. Labels are int32 (N,); `update`
-        gets the number of epochs done and the mean accuracy on the validation rows.
+        On an accelerator as many runs are trained side by side as fit into memory, on the CPU one. Features are float32
+        (N, D), labels int32 (N,). `update` gets the number of epochs done and the mean accuracy on the validation rows.
         """
         size = 1 if jax.default_backend() == "cpu" else self.side_by_side
         if len(runs.key) > size:

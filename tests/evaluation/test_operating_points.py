@@ -8,9 +8,15 @@ from scipy.special import softmax
 from sklearn.metrics import log_loss
 
 from alljax.data.splits import Fold
-from alljax.evaluation.calibration import fit_temperature, scale
+from alljax.evaluation.calibration import (
+    TARGETS,
+    fit_temperature,
+    fit_threshold,
+    fit_thresholds,
+    operating_points,
+    scale,
+)
 from alljax.evaluation.intervals import HeldOut
-from alljax.evaluation.operating_points import TARGETS, fit_threshold, fit_thresholds, operating_points
 from alljax.study.inner_folds import INNER, OTHERS, tune
 
 RNG = np.random.default_rng(5)
