@@ -133,10 +133,7 @@ def fit_thresholds(
 def operating_points(
     test: HeldOut, fold: np.ndarray, points: Sequence[Mapping[str, Any]], level: float
 ) -> list[dict[str, Any]]:
-    """Returns what the thresholds of `fit_thresholds` achieve in tested images; empty if those are of one class.
-
-    `fold`, int (N,), numbers the folds in the order of ``thresholds``, which are held fixed in the intervals.
-    """
+    """Returns what the thresholds of `fit_thresholds`, by fold, int (N,), achieve; empty for images of one class."""
     jackknife, found = Jackknife.of(test), []
     observed = float(np.mean(test.labels == 1))
     for point in points if 0 < observed < 1 else ():

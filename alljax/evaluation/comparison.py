@@ -106,8 +106,8 @@ def signal_to_noise(test: HeldOut, metric: str) -> np.ndarray:
 def main_effect(levels: np.ndarray, ratios: np.ndarray) -> tuple[np.ndarray, float]:
     """Returns the effects of a factor's L levels, (L, 1 + K), and its share in the analysis of variance.
 
-    An effect is the mean η of the trials with a level minus that of all, the share Σ effect² / Σ (η − mean)², from the
-    level of each trial, int (T,), and its η, (T, 1 + K), see `signal_to_noise`.
+    From the level of each trial, int (T,), and its η, (T, 1 + K): an effect is the mean η of the trials with a level
+    minus that of all, the share Σ effect² / Σ (η − mean)².
     """
     deviations = ratios - ratios.mean(0)
     effects = np.stack([deviations[levels == level].mean(0) for level in range(levels.max() + 1)])

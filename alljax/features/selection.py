@@ -150,12 +150,10 @@ def swarm(fitness: Callable[[np.ndarray], float], size: int, salps: int, iterati
 
 
 def ridge_error(features: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> Callable[[np.ndarray], float]:
-    """Returns a function from kept features, bool (D,), to the error of scikit-learn's RidgeClassifier over folds.
-
-    It solves rows and columns of Gram matrices (D, D) that are computed once, or in the dual where D > N.
-    """
+    """Returns the error over folds of scikit-learn's RidgeClassifier as a function of kept features, bool (D,)."""
     from scipy.linalg import cho_factor, cho_solve
 
+    # Gram matrices (D, D) are computed once; where D > N, each call solves in the dual.
     sides = [(np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in range(folds.max() + 1)]
     targets, grams = np.eye(labels.max() + 1)[labels], []
     for train, test in sides if features.shape[1] <= len(features) else ():

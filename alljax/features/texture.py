@@ -63,10 +63,7 @@ def to_lab(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def nucleus_mask(pixels: NDArray[np.uint8], clusters: int) -> Mask:
-    """Returns the pixels (H, W) of the nucleus in an image (H, W, 3) of a cell on black.
-
-    Of the `clusters` of L*, a* and b* it is the darkest: its largest connected part, without holes, after an opening.
-    """
+    """Returns the pixels (H, W) of the nucleus: of `clusters` of L*, a* and b* the darkest, opened, without holes."""
     cell = np.any(pixels, axis=2)
     # With L*, because a* and b* alone divide many cells of C-NMC 2019 into their colored rim and the rest.
     colors = to_lab(pixels[cell]).astype(np.float64)

@@ -97,10 +97,7 @@ class FeatureExtractor:
         self._on_device: tuple[np.ndarray | None, Any] = None, None
 
     def load(self, *sources: Source) -> np.ndarray:
-        """Returns float32 (N, D), memory-mapped if they have one source; `ConfigError` if they cannot be stored.
-
-        Several processes must request the same features in the same order: each computes a part of them.
-        """
+        """Returns float32 (N, D), memory-mapped if of one source; all processes request the same in the same order."""
         if sources not in self._loaded:
             found = [self._load(source) for source in sources]
             self._loaded[sources] = found[0] if len(found) == 1 else np.concatenate(found, axis=1)

@@ -83,8 +83,7 @@ _orders = jax.jit(jax.vmap(epoch_order, (0, None, None, None)), static_argnums=3
 def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, update: Update) -> dict[str, Any]:
     """Trains one network, from the newest checkpoint in `folder` on; a resumed run ends with the bits of any other.
 
-    Returns `FineTuner.result`, ``history``, one `History` of numbers per epoch, and ``logits`` float32 (U, C) of the
-    test rows.  Raises `ConfigError` if the loss or a parameter became NaN, `Stopped` if the run is saved and stops.
+    Returns `FineTuner.result`, ``history``, one `History` per epoch, and ``logits`` float32 (U, C) of the test rows.
     """
     train, steps = tuner.config.train, loader.steps_per_epoch
     total = train.epochs * steps

@@ -167,10 +167,7 @@ def check_names(config: ConfigDict) -> None:
 
 
 def _load(name: str, path: str, weights: str, seed: int) -> Network:
-    """Returns the network with its weights and their preprocessing; the features are those of its last stage.
-
-    A file with the hash of a known source is not read until its variables are needed.
-    """
+    """Returns the network with its weights, those of a known source unread until they are needed, and last stage."""
     backbone, located, key = get_backbone(name), store.find(path, weights, name), jax.random.key(seed)
 
     @functools.cache

@@ -45,10 +45,7 @@ def hyperparameters_of(config: ConfigDict, total_steps: int) -> Hyperparameters:
 
 
 def scale_by_adam() -> optax.GradientTransformation:
-    """Returns Adam's direction as in Keras: √(1−β₂ᵗ)/(1−β₁ᵗ)·m / (√v + ε) (Kingma & Ba 2015, end of section 2).
-
-    `optax.scale_by_adam` adds ε to the corrected second moment (algorithm 1).
-    """
+    """Returns Adam's direction as in Keras: √(1−β₂ᵗ)/(1−β₁ᵗ)·m / (√v + ε) (Kingma & Ba 2015, end of section 2)."""
 
     def update(gradients: Any, state: optax.ScaleByAdamState, params: Any = None) -> tuple[Any, optax.ScaleByAdamState]:
         steps = optax.safe_increment(state.count)
@@ -59,7 +56,7 @@ def scale_by_adam() -> optax.GradientTransformation:
         updates = jax.tree.map(lambda m, v: correction * m / (jnp.sqrt(v) + EPSILON), mean, square)
         return updates, optax.ScaleByAdamState(steps, mean, square)
 
-    return optax.GradientTransformation(optax.scale_by_adam().init, update)
+    return optax.GradientTransformation(optax.scale_by_adam().init, update)  # which adds ε to the corrected moment
 
 
 def learning_rate(config: ConfigDict, hyperparameters: Hyperparameters, step: Any) -> Any:
@@ -85,9 +82,8 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """Returns the update of one step, counted from 0, by ``train.optimizer`` with schedule, weight decay and clipping.
 
-    Weight decay is decoupled from the gradient, as in Keras (Loshchilov & Hutter 2017, arXiv 1711.05101): added to the
-    direction before the learning rate multiplies it. Numbers that are 0 in the config are not part of the computation.
-    With groups, gradients and parameters are flat; parameters without a gradient stay as they are.
+    Weight decay is decoupled from the gradient, as in Keras (Loshchilov & Hutter 2017, arXiv 1711.05101). Numbers that
+    are 0 in the config are not part of the computation. With groups, gradients and parameters are flat.
     """
     clip = (optax.clip_by_global_norm(hyperparameters["clip_norm"]),) if config.train.clip_norm else ()
     parts = config, hyperparameters, -learning_rate(config, hyperparameters, step)
