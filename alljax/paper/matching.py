@@ -99,7 +99,7 @@ def compare(match: Match, metric: str, *rows: Row) -> Comparison:
         low, high = np.mean([published.implied_ranges(row, match.test_sizes)[0] for row in rows], axis=0)
         found = Comparison(metric, (low + high) / 2, (high - low) / 2)
     elif len(rows) > 1:
-        found = Comparison(metric, published.MEANS[rows[0][:2]][metric], 5e-3)
+        found = Comparison(metric, published.PRINTED[rows[0][:2]][metric][-1], 5e-3)
     else:
         found = Comparison(metric, published.printed(rows[0], metric), 5e-5 if metric == "training_accuracy" else 5e-3)
     if not match.trials.keys() >= {*rows}:

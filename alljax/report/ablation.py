@@ -33,9 +33,9 @@ def combined_section(study: Study) -> list[Section]:
         best = max(members, key=members.__getitem__)
         tests = [study.predictions(each).held_out for each in (name, best)]
         found = summarize(tests[0], study.level, [metric], minus=tests[1])
-        difference = number_value(metric, found[metric], found["intervals"].get(metric), "+")
-        shown = metric_value(metric, trials[name]), Value(best), metric_value(metric, trials[best]), difference
-        rows.append((Value(name), Value(f"{trials[name]['rule']} of {len(members)}"), Value(METRICS[metric]), *shown))
+        values = metric_value(metric, trials[name]), Value(best), metric_value(metric, trials[best])
+        texts = name, f"{trials[name]['rule']} of {len(members)}", METRICS[metric]
+        rows.append((*map(Value, texts), *values, metric_value(metric, found, "+")))
     columns = ("model", "rule", "metric", "value", "best member", "its value", "difference")
     note = f"In brackets: {study.intervals}; differences are paired. The best member was selected on these images. "
     note += "The AUC of a vote is low, because its probabilities have few different values."

@@ -113,14 +113,10 @@ def predictive_values(points: Mapping[str, Mapping[str, Any]], positive: str) ->
 def robustness_curves(rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, str]) -> Figure:
     """Returns the ``differences`` of robustness.json over the strength of each perturbation, with their intervals."""
     panels: dict[str, Curves] = {}
-    for _, group in itertools.groupby(rows[1:], lambda row: row["perturbation"]):
-        of_group = [*group]
-        curves = panels[f"{of_group[0]['perturbation']} ({of_group[0]['unit']})"] = {}
-        for metric, label in metrics.items():
-            points = []
-            for row in of_group:
-                value = row["differences"][metric]
-                points.append((row["strength"], value, *row["differences"]["intervals"].get(metric, (value, value))))
-            curves[label] = np.transpose(points)
+    for row, (metric, label) in itertools.product(rows[1:], metrics.items()):
+        value, intervals = row["differences"][metric], row["differences"]["intervals"]
+        point = np.array([[row["strength"], value, *intervals.get(metric, (value, value))]]).T
+        curves = panels.setdefault(f"{row['perturbation']} ({row['unit']})", {})
+        curves[label] = np.append(curves.get(label, np.empty((4, 0))), point, axis=1)
     caption = "Metrics minus those of the same images unperturbed, over the strength of the perturbation"
     return curve_figure("robustness", caption, panels, ("strength", "difference"))

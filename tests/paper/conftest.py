@@ -49,15 +49,3 @@ def without() -> Callable[..., Study]:
         return dataclasses.replace(study, metrics=study.metrics | {"trials": trials})
 
     return change
-
-
-@pytest.fixture(scope="session")
-def as_cnmc() -> Callable[[Study], Study]:
-    """Returns a study as if its images were those of the paper."""
-
-    def change(study: Study) -> Study:
-        counts = {"all": {"images": published.IMAGES_ALL}, "hem": {"images": published.IMAGES_HEM}}
-        data = study.metrics["dataset"] | {"name": "cnmc", "by_class": counts, "notes": []}
-        return dataclasses.replace(study, metrics=study.metrics | {"dataset": data})
-
-    return change
