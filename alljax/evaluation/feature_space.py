@@ -33,8 +33,7 @@ def project(features: np.ndarray, queries: np.ndarray) -> np.ndarray:
 def probe_subjects(features: np.ndarray, subjects: Sequence[str], photographs: Sequence[str]) -> dict[str, float]:
     """Predicts the subject of each image of one class from its features (N, D); returns the mean ``recall``.
 
-    Cross-validation keeps the images of a photograph (by name) together, without subjects of fewer than `FOLDS`.
-    ``upper`` is the recall below which 95 % of random assignments of subjects are. Empty without two subjects.
+    Images of a photograph stay together; subjects have at least `FOLDS`. ``upper``: the 95 % quantile by chance.
     """
     _, names = np.unique(subjects, return_inverse=True)
     _, fields = np.unique(photographs, return_inverse=True)

@@ -30,10 +30,8 @@ BY_CLASS = ("precision", "recall", "f1", "auc", "pr_auc")  # as ``recall_0``; me
 
 
 def from_counts(confusion: np.ndarray, loss: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the metrics (B,) of B confusion matrices (C, C, B), rows true, and sums of `losses` over images (2, B).
-
-    Precision, recall and F1 that are 0/0 count as 0, also in the means; what depends on NaN is NaN.
-    """
+    """Returns the metrics (B,) of confusion matrices (C, C, B) (rows true) and sums of `losses` over images (2, B)."""
+    # Precision, recall and F1 that are 0/0 count as 0, also in the means; what depends on NaN is NaN.
     hits, total = np.einsum("iib->ib", confusion), confusion.sum((0, 1))
     true, predicted = confusion.sum(1), confusion.sum(0)
     by_class = {

@@ -66,7 +66,7 @@ def components(test: HeldOut, images: np.ndarray, name: str, minus: HeldOut | No
 def subjects_needed(parts: Sequence[Components], goal: Goal, images: int = 0) -> int | None:
     """Returns the number of subjects per class that reaches a goal, `LARGEST` + 1 at most; None if nothing varies.
 
-    They are effectively at least `FEW_SUBJECTS`, and have `images` each, or as many as in the finished study.
+    They are effectively at least `FEW_SUBJECTS`, of `images` each, or as many as in the finished study.
     """
     from scipy.special import nctdtr, stdtrit
 

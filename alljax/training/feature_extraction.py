@@ -242,8 +242,7 @@ def make_extractor(
 ) -> tuple[Callable[[Any], Any], Callable[[Any, np.ndarray], list[jax.Array]]]:
     """Returns two functions for networks that differ in ``stage`` and ``pool`` only; the second is compiled.
 
-    The first puts variables on all local devices. The second maps them and uint8 (B, S, S, 3), sharded, to float32
-    features (B, D) of each network, in one pass through the deepest.
+    The first puts variables on local devices. The second maps them and uint8 (B, S, S, 3) to float32 (B, D) of each.
     """
     first = networks[0]
     deepest = max((network.stage for network in networks), key=first.backbone.stages.index)

@@ -237,10 +237,7 @@ def _read(features: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> Inputs:
 
 
 def over_runs(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Maps a function over the leading axis of its arguments: vectorized on an accelerator, in sequence on a CPU.
-
-    XLA's CPU back end multiplies batches of small matrices three to four times more slowly than single ones.
-    """
-    if jax.default_backend() == "cpu":
+    """Maps a function over the leading axis of its arguments."""
+    if jax.default_backend() == "cpu":  # several times faster than batches of small matrices
         return jax.lax.map(lambda run: function(*run), arguments)
     return jax.vmap(function)(*arguments)

@@ -176,9 +176,8 @@ def make_train_step(
 def class_losses(config: ConfigDict, logits: jax.Array, focal_gamma: jax.Array | float) -> jax.Array:
     """Returns ``train.loss`` of each image for each class as if it were the label, float32 (B, C), in nats.
 
-    ``cross_entropy`` is −log p, as the paper's binary cross-entropy on two softmax units; ``focal`` is (1 − p)^γ times
-    that (Lin et al. 2017, arXiv 1708.02002).  With ``train.label_smoothing`` ε it is (1 − ε) times the loss of the
-    class plus ε times the mean of all classes' (Szegedy et al. 2015, arXiv 1512.00567).
+    ``focal`` is (1 − p)^γ · −log p (Lin et al. 2017, arXiv 1708.02002). With ``train.label_smoothing`` ε it is (1 − ε)
+    times the loss of the class plus ε times the mean of all classes' (Szegedy et al. 2015, arXiv 1512.00567).
     """
     log_p, smoothing = jax.nn.log_softmax(logits), config.train.label_smoothing
     losses = -log_p
