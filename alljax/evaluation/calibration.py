@@ -114,8 +114,7 @@ def fit_thresholds(
 ) -> list[dict[str, Any]]:
     """Fits thresholds to predictions (M, C) of single heads; empty for more than two classes.
 
-    ``thresholds`` has one for each of `folds`, int (M,), for which a prediction may be used; ``threshold``, for new
-    images, is fitted to the mean over heads of each of `images`, as means are less extreme.
+    ``thresholds`` has one for each of `folds`, int (M,); ``threshold``, for new images, is of means over `images`.
     """
     if probabilities.shape[1] != 2:
         return []

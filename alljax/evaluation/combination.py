@@ -37,8 +37,7 @@ def by_subject(test: HeldOut) -> HeldOut:
 def ensemble(test: HeldOut, images: np.ndarray) -> HeldOut:
     """Returns the predictions of the ensemble of heads that were not trained on an image: one row per image.
 
-    Of `images`, (N,) names, `test` has a row per repeat; probabilities are means over seeds and repeats. With several
-    repeats the heads differ between any two images, so all are of one fold.
+    They are means over seeds and rows of `images`, (N,) names; several repeats have different heads, so one fold.
     """
     names, first, image = np.unique(images, return_index=True, return_inverse=True)
     summed = np.zeros((len(names), test.probabilities.shape[2]))

@@ -53,10 +53,10 @@ def probe_subjects(features: np.ndarray, subjects: Sequence[str], photographs: S
 
 
 def training_features(features: np.ndarray, subjects: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns what `distances` needs of at most `MAX_IMAGES` training images, chosen at random from `rows`.
+    """Returns what `distances` needs of at most `MAX_IMAGES` of `rows`: unit ``features`` and ascending ``distances``.
 
-    ``features`` of unit length (Y. Sun et al., Out-of-distribution detection with deep nearest neighbors, 2022),
-    float16 (M, D), and ascending ``distances`` (M,) to the nearest of another subject, as new images are of new ones.
+    New images are of new subjects: distances are to other subjects (Y. Sun et al., Out-of-distribution detection with
+    deep nearest neighbors, 2022).
     """
     chosen = np.sort(np.random.default_rng(0).permutation(rows)[:MAX_IMAGES])
     unit, of_chosen = normalize(features[chosen]), subjects[chosen]

@@ -179,9 +179,8 @@ class Jackknife:
 def summarize(test: HeldOut, level: float, names: Sequence[str] = (), minus: HeldOut | None = None) -> dict[str, Any]:
     """Returns each metric, averaged over seeds (None where undefined), and ``intervals`` of those that have one.
 
-    By default all of `HeldOut.metric_names`; at level 0 without intervals.  With another model on the same images in
-    the same order, `minus`, the numbers are the differences to it, with the same subject left out for both: their
-    intervals are narrower than those of the models suggest, because the difficulty of a subject is the same for both.
+    By default all of `HeldOut.metric_names`; at level 0 without intervals. With another model on the same images in the
+    same order, `minus`, the numbers are the differences to it, with the same subject left out for both.
     """
     if not level:
         test = replace(test, subjects=np.zeros(len(test.labels)))
