@@ -1,4 +1,4 @@
-"""`alljax evaluate --source`: a finished study on another labeled source."""
+"""`alljax evaluate --source` and `--robustness`: a finished study on other images."""
 
 import dataclasses
 import json
@@ -13,6 +13,8 @@ from end_to_end.conftest import Refused, Run, picture, read_table, write_files
 from sklearn.metrics import balanced_accuracy_score, brier_score_loss, roc_auc_score
 
 from alljax.data import synthetic
+from alljax.data.perturbation import PERTURBATIONS
+from alljax.study.results import read_study
 from alljax.weights import store
 
 
@@ -98,3 +100,38 @@ def test_wrong_input_is_one_line(study: Path, hospital: Path, images: Path, refu
         shutil.rmtree(folder)
     wrong = refused("evaluate", f"--workdir={study}", f"--source={hospital}", "--classes=blast=all,healthy=hem")
     assert "all 2 images are images of the study" in wrong
+
+
+def test_unperturbed_images_give_the_metrics_of_the_study(study: Path, tmp_path: Path, run: Run) -> None:
+    folder = Path(shutil.copytree(study, tmp_path / "study"))
+    assert run("evaluate", f"--workdir={folder}")[0] == 0
+    code, _, err = run("evaluate", f"--workdir={folder}", "--robustness")
+    assert code == 0, err
+    best = read_study(folder).ranking.best
+    first, *rows = json.loads((folder / "trials" / best / "robustness.json").read_text())
+    result = json.loads((folder / "trials" / best / "metrics.json").read_text())
+    for metric in ("auc", "accuracy", "macro_recall"):
+        assert first["metrics"][metric] == pytest.approx(result[metric], abs=1e-6)
+        assert first["metrics"]["intervals"][metric] == pytest.approx(result["intervals"][metric], abs=1e-6)
+        for row in rows:
+            low, high = row["differences"]["intervals"][metric]
+            difference = row["metrics"][metric] - first["metrics"][metric]
+            assert row["differences"][metric] == pytest.approx(difference, abs=1e-6)
+            assert low - 1e-6 <= difference <= high + 1e-6
+    found = [(row["perturbation"], row["strength"]) for row in rows]
+    assert found == [(name, value) for name, (_, values) in PERTURBATIONS.items() for value in values]
+    assert np.abs([row["differences"]["auc"] for row in rows]).max() > 0.02
+    page = (folder / "report.html").read_text()
+    assert "Metrics minus those of the unperturbed images" in page
+    assert len(read_table(folder / "tables/robustness.csv")) == 28
+    assert (folder / "figures/robustness.png").is_file()
+
+
+def test_few_images_are_of_all_subjects_and_reproducible(study: Path, tmp_path: Path, run: Run) -> None:
+    tables = []
+    for name in ("first", "second"):
+        folder = Path(shutil.copytree(study, tmp_path / name))
+        assert run("evaluate", f"--workdir={folder}", "--robustness", "--images=12")[0] == 0
+        tables.append(json.loads(next(folder.glob("trials/*/robustness.json")).read_text()))
+    assert tables[0] == tables[1]
+    assert tables[0][0]["images"] == 12
