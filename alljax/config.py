@@ -64,7 +64,7 @@ def load_config(file: str = "", /, **settings: Any) -> ConfigDict:
     >>> config.split.folds, config.train.epochs, config.train.optimizer
     (3, 7, 'adam')
     """
-    changes, found = {key.replace("__", "."): _tuples(value) for key, value in settings.items()}, Problems()
+    changes, found = {key.replace("__", "."): tuples(value) for key, value in settings.items()}, Problems()
     found.errors += [ConfigError(problem) for key, value in changes.items() if (problem := problem_of(key, value))]
     found.report()
     return check(vary(load(file), changes))
@@ -91,7 +91,7 @@ def _parse_list(text: str) -> tuple:
         with contextlib.suppress(SyntaxError, ValueError):
             value = ast.literal_eval(text.strip())
             if isinstance(value, tuple | list):
-                return _tuples(value)
+                return tuples(value)
     return tuple(filter(None, (part.strip() for part in text.split(","))))
 
 
@@ -125,17 +125,8 @@ def vary(config: ConfigDict, changes: dict[str, Any]) -> ConfigDict:
     if unknown := changes.keys() - SETTINGS.keys():
         raise ConfigError(problem_of(min(unknown), None))
     changed = config.copy_and_resolve_references()
-    changed.update_from_flattened_dict({key: _tuples(value) for key, value in changes.items()})
+    changed.update_from_flattened_dict({key: tuples(value) for key, value in changes.items()})
     return changed
-
-
-def difference(stored: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """Returns one line ``key: stored → wanted`` per key that differs between two flattened configs."""
-    return [
-        f"{key}: {stored.get(key)!r} → {wanted.get(key)!r}"
-        for key in sorted(stored.keys() | wanted.keys())
-        if _tuples(stored.get(key)) != _tuples(wanted.get(key))
-    ]
 
 
 def check(config: ConfigDict, problems: Problems | None = None) -> ConfigDict:
@@ -216,8 +207,9 @@ def nearest(name: str) -> str:
     return last_parts.get(near[0], near[0]) if near else ""
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(part) for part in value) if isinstance(value, tuple | list) else value
+def tuples(value: Any) -> Any:
+    """Returns a value of JSON with tuples for lists."""
+    return tuple(tuples(part) for part in value) if isinstance(value, tuple | list) else value
 
 
 def compile_pattern(setting: str, pattern: str, repeats: int) -> re.Pattern[str]:

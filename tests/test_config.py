@@ -154,5 +154,3 @@ def test_config_survives_json() -> None:
     config = configs.load(QUICKSTART + ":cnmc")
     stored = json.loads(json.dumps(configs.flatten(config)))
     assert configs.flatten(configs.vary(configs.default_config(), stored)) == configs.flatten(config)
-    assert configs.difference(stored, configs.flatten(config)) == []
-    assert configs.difference(stored | {"seed": 1}, configs.flatten(config)) == ["seed: 1 → 0"]

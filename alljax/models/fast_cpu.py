@@ -40,11 +40,8 @@ def transform_kernel(kernel: jax.Array) -> jax.Array:
 
 
 def pays(images: Sequence[int], features: int) -> bool:
-    """Returns whether Winograd's convolution is the faster one also where it transforms the kernel at each call.
-
-    Measured with eight images, with gradients: it is slower for 14 × 14 × 512, equal for 14 × 14 × 256, and faster
-    for 28 × 28 × 512 and for more pixels or fewer channels.
-    """
+    """Returns whether Winograd's convolution is the faster one also where it transforms the kernel at each call."""
+    # With eight images and gradients: slower for 14 × 14 × 512, equal for 14 × 14 × 256, faster for 28 × 28 × 512.
     count, height, width, channels = images
     return 2 * count * -(-height // TILE) * -(-width // TILE) > max(channels, features)
 
@@ -121,10 +118,8 @@ def _convolve_tiles(images: jax.Array, transformed: jax.Array) -> jax.Array:
 
 
 def _transform(matrix: Sequence[Sequence[int]], images: jax.Array) -> jax.Array:
-    """Applies a matrix to rows and columns of each tile of (B, H, W, C), every 4 pixels; returns (36, tiles, C).
-
-    Without the barriers XLA would fuse the two one-dimensional transforms, and compute the first six times.
-    """
+    """Applies a matrix to rows and columns of each tile of (B, H, W, C), every 4 pixels; returns (36, tiles, C)."""
+    # Without the barriers XLA would fuse the two one-dimensional transforms, and compute the first six times.
     taps, (_, height, width, channels) = len(matrix[0]), images.shape
     slices = [images[:, row : height - taps + row + 1 : TILE] for row in range(taps)]
     rows = lax.optimization_barrier(jnp.stack(_combine(matrix, slices)))

@@ -24,10 +24,7 @@ Layer = tuple[jax.Array, jax.Array]
 
 
 def fold(params: Mapping[str, Any], statistics: Mapping[str, Any], eps: float) -> Any:
-    """Returns the tree of modules with a `Layer` in the place of each pair of ``conv`` and ``norm``.
-
-    NumPy arrays stay such: compiling so many small operations would take seconds.
-    """
+    """Returns the tree of modules with a `Layer` in the place of each pair of ``conv`` and ``norm``, in NumPy."""
     if "conv" not in params:
         return {name: fold(params[name], statistics[name], eps) for name in params}
     kernel, norm, running = params["conv"]["kernel"], params["norm"], statistics["norm"]
@@ -63,10 +60,7 @@ def pointwise(x: jax.Array, layer: Layer) -> jax.Array:
 
 
 def split_parity(x: jax.Array) -> jax.Array:
-    """Maps (C, S, S, N) to (C, 4·s·s·N): even rows' even columns, their odd ones, odd rows' even ones, and the rest.
-
-    A transpose would take 10 times as long.
-    """
+    """Maps (C, S, S, N) to (C, 4·s·s·N): even rows' even columns, their odd ones, odd rows' even ones, and the rest."""
     channels, size, _, images = x.shape
     half, odd = -(-size // 2), size % 2
     x = jnp.pad(x, ((0, 0), (0, odd), (0, odd), (0, 0))).reshape(channels, half, 2, half, 2, images)

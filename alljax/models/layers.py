@@ -199,9 +199,8 @@ def _normalize_forward(
     mean = lax.psum(pixel_sum(pixels * weight), axis) / count
     variance = lax.psum(pixel_sum(((pixels - mean.reshape(1, 1, 1, -1)) * weight) ** 2), axis) / count
     factor = lax.rsqrt(variance + eps)
-    normalized = (pixels - mean.reshape(1, 1, 1, -1)) * (factor * scale).reshape(1, 1, 1, -1) + bias.reshape(
-        1, 1, 1, -1
-    )
+    normalized = (pixels - mean.reshape(1, 1, 1, -1)) * (factor * scale).reshape(1, 1, 1, -1)
+    normalized += bias.reshape(1, 1, 1, -1)
     return (normalized, mean, variance), (pixels, weight / count, mean, factor, scale)
 
 

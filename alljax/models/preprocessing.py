@@ -48,9 +48,6 @@ PREPROCESSINGS = {
 
 
 def get_preprocessing(description: str | Mapping[str, Any]) -> Preprocessing:
-    """Returns a preprocessing by its name in `PREPROCESSINGS`, or from the description in a weight source.
-
-    A description has such a name and what differs from it: ``{"name": "torch", "interpolation": "bicubic"}``.
-    """
+    """Returns a preprocessing by name, or by name and changes: ``{"name": "torch", "interpolation": "bicubic"}``."""
     changes = {"name": description} if isinstance(description, str) else dict(description)
     return replace(PREPROCESSINGS[changes["name"]], **changes)

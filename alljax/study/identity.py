@@ -113,9 +113,10 @@ def changes(stored: Settings, given: Settings) -> list[str]:
     """Returns how the given trials differ from the stored ones; classes that are not set are ignored."""
     lines = []
     for name in sorted(stored.keys() & given.keys()):
-        classes = given[name]["data.classes"] or stored[name]["data.classes"]
-        ignored = {key: stored[name].get(key) for key in NOT_COMPARED}
-        lines += configs.difference(stored[name], {**given[name], "data.classes": classes, **ignored})
+        for key, value in given[name].items():
+            known, not_set = stored[name].get(key), key == "data.classes" and not value
+            if key not in NOT_COMPARED and not not_set and configs.tuples(known) != configs.tuples(value):
+                lines.append(f"{key}: {known!r} → {value!r}")
     lines += [f"trial {name} is not in the config" for name in stored if name not in given]
     lines += [f"trial {name} is not in the folder" for name in given if name not in stored]
     return list(dict.fromkeys(lines))

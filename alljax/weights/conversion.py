@@ -101,9 +101,7 @@ def _read_keras(file: IO[bytes], layers: dict[str, str]) -> Arrays:
     try:
         import h5py
     except ImportError as error:
-        raise WeightsError(
-            "weights of Keras are read with h5py, which is absent: pip install 'alljax[keras]'"
-        ) from error
+        raise WeightsError("weights of Keras need h5py, which is absent: pip install 'alljax[keras]'") from error
     arrays: Arrays = {}
 
     def add(path: str, item: Any) -> None:
@@ -147,10 +145,7 @@ def convert(
     origin: str | Path = "the weight file",
     source: store.Source | None = None,
 ) -> Converted:
-    """Returns the arrays of a weight file as the variables of a backbone, renamed, transposed, float32.
-
-    A prefix of the names is removed; arrays outside of the network are ignored, which is logged if `source` is unknown.
-    """
+    """Returns the arrays of a weight file as the variables of a backbone, in float32; ignores and logs others."""
     chosen = get_backbone(backbone)
     match, shapes = best_match(arrays, [chosen]), chosen.shapes
     found = {path: match.layout.to_flax(arrays[name]) for path, name in match.names.items()}

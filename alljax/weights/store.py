@@ -118,11 +118,10 @@ def get_source(name: str) -> Source:
 
 
 def find(path: str | Path, name: str, backbone: str, download: bool = True) -> Located:
-    """Finds the weights that a config requests, and downloads them if necessary.
+    """Finds weights: the given file or folder, else in the local store, an installed package, or downloads them.
 
-    The order is: the given path, a file or a folder of them, which must be the named source if there is a name; the
-    local store; an installed package (which is not imported); the official URL.  Without a name all sources of the
-    backbone are tried; only the default one is downloaded.  The name random ignores the path, that of other trials.
+    Without a name all sources of the backbone are tried, the default one is downloaded.  The name random ignores the
+    path, that of other trials.
     """
     if name == RANDOM.name:
         return Located(Path(), "", RANDOM)
