@@ -142,9 +142,25 @@ def on_files(files: Any, config: Any, **_: Any) -> Any:
 
 
 def notebook(cells: dict[str, Any], name: str) -> str:
-    """Returns the cells of a notebook as Markdown; notebooks are stored without outputs."""
-    sources = [(cell["cell_type"], "".join(cell["source"])) for cell in cells["cells"]]
-    title, *rest = [text if kind == "markdown" else f"```python\n{text}\n```" for kind, text in sources]
-    return "\n\n".join(
-        [title, f"[Download the notebook]({name}.ipynb); this page has its cells without outputs.", *rest]
-    )
+    """Returns the cells of a notebook and their stored outputs as Markdown; figures are part of the page."""
+    title, *rest = [text for cell in cells["cells"] for text in _cell(cell)]
+    return "\n\n".join([title, f"[Download the notebook]({name}.ipynb)", *rest])
+
+
+def _cell(cell: dict[str, Any]) -> Iterator[str]:
+    """Yields the source of a cell and what it displays: a figure, else a table, else text."""
+    source = "".join(cell["source"])
+    if cell["cell_type"] == "markdown":
+        yield source
+        return
+    yield f"```python\n{source}\n```"
+    for output in cell["outputs"]:
+        data = output.get("data") or {"text/plain": output["text"]}
+        shown = {kind: "".join(content) for kind, content in data.items()}
+        if "image/png" in shown:
+            yield f'<img alt="figure" src="data:image/png;base64,{shown["image/png"].replace(chr(10), "")}">'
+        elif "text/html" in shown:
+            plain = re.sub(r"<style.*?</style>| style=\"[^\"]*\"", "", shown["text/html"], flags=re.DOTALL)
+            yield re.sub("<table[^>]*>", "<table>", plain)  # in the style of the site
+        else:
+            yield f"```text\n{shown['text/plain']}\n```"
