@@ -57,10 +57,9 @@ def find(text: str) -> tuple[Path, str]:
 
 @contextlib.contextmanager
 def importable(path: Path) -> Iterator[None]:
-    """Makes ``import configs.NAME`` find the folder configs/ above a file, then the shipped one.
+    """Makes ``import configs.NAME`` find the folder configs/ above a file, then the shipped one, not by `sys.path`.
 
-    Not by `sys.path`: the modules beside configs/ would become importable, in the wheel those of alljax.  A package of
-    the name configs that was imported before, of another project, is put back at the end.
+    In that the modules beside configs/ would be importable.  Another package configs is put back at the end.
     """
 
     def take() -> dict[str, ModuleType]:

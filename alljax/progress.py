@@ -56,10 +56,7 @@ def show_messages() -> None:
 
 @contextlib.contextmanager
 def bar(description: str, total: int, unit: str, stops: bool = True) -> Iterator[Update]:
-    """Shows a bar with count, rate and remaining time, in a log one line at the end; hidden if `total` is 0.
-
-    `unit` is a plural.  Without `stops` the caller saves its progress and stops; `Update` then raises nothing.
-    """
+    """Shows a bar, in a log one line at the end, none if `total` is 0; without `stops` updates raise nothing."""
     # Here, because it takes most of the time before signals are handled.
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -172,10 +172,7 @@ class CombinedEnsemble(Ensemble):
 
 
 def open_ensemble(folder: Path, trial: str = "", weights: str = "") -> Ensemble:
-    """Reads a trial of a finished study, by default the best.
-
-    `weights` is the file of the weights of its backbone or a folder with it, if it was moved since the study.
-    """
+    """Reads a trial of a finished study, by default the best; `weights` is the file or folder of moved weights."""
     study = results.read_study(folder)
     name = study.find(trial)
     config = configs.vary(configs.default_config(), study.settings(name))

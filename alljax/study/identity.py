@@ -74,22 +74,11 @@ def claim(
     workdir.write_study(folder, {"trials.json": listed, "config.json": config, "environment.json": written})
 
 
-def check_free(folder: Path, shard: tuple[int, int]) -> None:
-    """Raises `WorkdirError` if another process holds the lock of `exclusive`; creates nothing."""
-    if _lock(folder, shard).exists():
-        with exclusive(folder, shard):
-            pass
-
-
 def exclusive(folder: Path, shard: tuple[int, int]) -> contextlib.AbstractContextManager[None]:
     """Locks a work folder, or one shard of its study, for this process; creates the folder."""
-    busy = f"another alljax uses {folder}; wait for it or choose another --workdir"
-    return files.file_lock(_lock(folder, shard), busy)
-
-
-def _lock(folder: Path, shard: tuple[int, int]) -> Path:
     index, count = shard
-    return folder / (".lock" if count == 1 else f".lock-{index}-of-{count}")
+    path = folder / (".lock" if count == 1 else f".lock-{index}-of-{count}")
+    return files.file_lock(path, f"another alljax uses {folder}; wait for it or choose another --workdir")
 
 
 def settings(trials: Sequence[Trial], classes: Sequence[str] = ()) -> dict[str, dict[str, Any]]:

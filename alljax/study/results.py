@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas
 from absl import logging
 from ml_collections import ConfigDict
 
@@ -21,9 +22,6 @@ from alljax.evaluation.comparison import Ranking
 from alljax.evaluation.intervals import HeldOut
 from alljax.study import identity, sweep, workdir
 from alljax.weights import store
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 HISTORY = {"repeat": int, "fold": int, "seed": int, "epoch": int} | dict.fromkeys(
     ("learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy"), float
@@ -107,10 +105,8 @@ class Study:
         split: Mapping[str, Any] = self.metrics["splits"][self.metrics["trials"][name]["split"]]
         return split
 
-    def history(self, name: str) -> "DataFrame":
+    def history(self, name: str) -> pandas.DataFrame:
         """Returns history.csv of a trial, without rows for a classifier without epochs; infinite losses are NaN."""
-        import pandas
-
         folder = workdir.trial_folder(self.folder, name)
         if workdir.HISTORY not in workdir.read_checksums(folder):
             return pandas.DataFrame(columns=list(HISTORY))
@@ -157,13 +153,13 @@ class Study:
         return self._columns.setdefault(key, column)
 
     @cached_property
-    def images(self) -> "DataFrame":
+    def images(self) -> pandas.DataFrame:
         """The images of the study, images.csv: `IMAGES`, and the columns named in ``evaluation.subgroups``."""
         columns = IMAGES | dict.fromkeys(self.config["evaluation.subgroups"], str)
         return workdir.read_csv(self.folder, "images.csv", columns)
 
     @cached_property
-    def training_images(self) -> "DataFrame":
+    def training_images(self) -> pandas.DataFrame:
         """The rows of `images` that are training images of a fold."""
         sides = workdir.read_csv(self.folder, "split.csv", {"path": str, "subset": str})
         return self.images[self.images["path"].isin(sides["path"][sides["subset"] == "train"])]

@@ -85,8 +85,9 @@ def open_study(
     with problems.collect():
         trials = sweep.expand(config)
         identity.check(folder, identity.settings(trials), force)
-        if distributed.is_primary():
-            identity.check_free(folder, shard)
+        if distributed.is_primary() and any(folder.glob(".lock*")):  # else nothing is created here
+            with identity.exclusive(folder, shard):
+                pass
     with problems.collect():
         networks = {(trial.config.model.backbone, trial.config.model.stage) for trial in trials}
         if trials and config.study.compare == "paper" and len(networks) < 2:

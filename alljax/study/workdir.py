@@ -5,17 +5,15 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas
 from absl import logging
 
 from alljax import config as configs
 from alljax import files
 from alljax.errors import Problems, WorkdirError, first_few
 from alljax.study.sweep import trial_name_problem
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 RERUN = "run the same `alljax study` command again"
 CHECKSUMS = "checksums.json"
@@ -125,10 +123,8 @@ def write_json(path: Path, value: Any) -> None:
     files.write_text(path, _to_json(value))
 
 
-def read_csv(folder: Path, file: str, types: Mapping[str, type]) -> "DataFrame":
+def read_csv(folder: Path, file: str, types: Mapping[str, type]) -> pandas.DataFrame:
     """Returns columns of a CSV by their types, after comparing it with its checksum; texts as before `to_csv`."""
-    import pandas
-
     verify(folder, file)
     empty = {name: [""] for name, kind in types.items() if kind is float}
     try:
@@ -141,12 +137,12 @@ def read_csv(folder: Path, file: str, types: Mapping[str, type]) -> "DataFrame":
     return frame
 
 
-def write_csv(path: Path, frame: "DataFrame") -> None:
+def write_csv(path: Path, frame: pandas.DataFrame) -> None:
     """Writes a table as CSV, see `to_csv`."""
     files.write_text(path, to_csv(frame))
 
 
-def to_csv(frame: "DataFrame") -> str:
+def to_csv(frame: pandas.DataFrame) -> str:
     """Returns a table as the text of a CSV; texts by `files.csv_text`, numbers with the nine digits of a float32."""
     texts = frame.select_dtypes(exclude="number")
     frame = frame.assign(**{name: texts[name].map(files.csv_text) for name in texts})

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import pandas
 import pytest
 from ml_collections import ConfigDict
+from study.conftest import predicted_as_stored
 
 from alljax.data import images
 from alljax.data.arrays import as_dataset
@@ -29,20 +29,12 @@ def test_heads_predict_as_in_the_study(
     config = toy_config(**settings)
     run_study(config, tmp_path)
     opened = open_ensemble(tmp_path)
-    table = pandas.read_csv(tmp_path / "trials" / opened.trial / "predictions.csv")
     assert len(opened.heads) == len(set(opened.heads)) == 8
-    dataset = results.open_records(config)
-    records = tuple(replace(record, label=-1) for record in dataset.records)
-    blocks = list(opened.predict(replace(dataset, records=records)))
-    found = np.concatenate([block.probabilities for block in blocks], axis=1)
-    rows = {record.path: row for row, record in enumerate(records)}
-    for number, place in enumerate(opened.heads):
-        held_out = table[(table[["repeat", "fold", "seed"]] == np.array(place)).all(axis=1)]
-        assert len(held_out) > 12
-        expected = held_out[["prob_hem", "prob_all"]]
-        np.testing.assert_allclose(found[number, held_out["path"].map(rows)], expected, atol=1e-5)
+    found, dataset = predicted_as_stored(tmp_path, config, opened.trial), results.open_records(config)
+    unlabeled = [replace(record, label=-1) for record in dataset.records[::-1]]
+    next(opened.predict(dataset))
     compiled = len(compilations)
-    again = next(opened.predict(replace(dataset, records=records[::-1], stamp=None)))
+    again = next(opened.predict(replace(dataset, records=tuple(unlabeled), stamp=None)))
     np.testing.assert_allclose(again.probabilities[:, :5], found[:, :-6:-1], atol=1e-5)
     assert len(compilations) == compiled
 

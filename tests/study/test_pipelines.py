@@ -5,9 +5,9 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import pandas
 import pytest
 from ml_collections import ConfigDict
+from study.conftest import predicted_as_stored
 
 from alljax.errors import ConfigError
 from alljax.report import findings
@@ -21,20 +21,6 @@ from alljax.study.trials import train_job
 from alljax.training import classifiers
 
 Make = Callable[..., ConfigDict]
-
-
-def predicted_as_stored(folder: Path, config: ConfigDict, trial: str) -> None:
-    """Each classifier predicts what the study stored for its held-out images."""
-    dataset, opened = results.open_records(config), open_ensemble(folder, trial)
-    found = np.concatenate([block.probabilities for block in opened.predict(dataset)], axis=1)
-    rows = {record.path: row for row, record in enumerate(dataset.records)}
-    table = pandas.read_csv(folder / "trials" / trial / "predictions.csv")
-    assert len(table) == len(rows) * config.study.seeds * config.split.repeats
-    for number, place in enumerate(opened.heads):
-        held_out = table[(table[["repeat", "fold", "seed"]] == np.array(place)).all(axis=1)]
-        np.testing.assert_allclose(
-            found[number, held_out["path"].map(rows)], held_out[["prob_hem", "prob_all"]], atol=1e-4
-        )
 
 
 def test_estimators_have_no_epochs(toy_config: Make, tmp_path: Path) -> None:
