@@ -22,15 +22,11 @@ SELECTIONS = "checkpoint/selections.npz"
 ESTIMATORS = "checkpoint/classifiers.skops"
 TRAINING_FEATURES = "checkpoint/training_features.npz"
 STUDY_FILES = ("config.json", "environment.json", "trials.json", "images.csv", "split.csv", "metrics.json")
-EVALUATION, SUBJECTS = "evaluation.json", "subjects.csv"
-"""Written into the folder of a study when all its trials are done, see `assessment`."""
-ROBUSTNESS = "robustness.json"
-"""Written into the folder of a trial by ``alljax evaluate --robustness``, without a checksum: it can be removed."""
-INNER_PREDICTIONS = "inner_predictions.csv"
-HISTORY = "history.csv"
-TRIAL_FILES = ("predictions.csv", "metrics.json")
-"""Files of a finished trial; also `HISTORY` of what is trained in epochs, `INNER_PREDICTIONS` where there are inner
-folds, and the files in ``checkpoint/``."""
+EVALUATION, SUBJECTS = "evaluation.json", "subjects.csv"  # of a study whose trials are all done, see `assessment`
+ROBUSTNESS = "robustness.json"  # of a trial, without a checksum: it can be removed
+INNER_PREDICTIONS = "inner_predictions.csv"  # of a trial with inner folds
+HISTORY = "history.csv"  # of a trial that is trained in epochs
+TRIAL_FILES = ("predictions.csv", "metrics.json")  # of each finished trial
 
 PLACES = (
     "*", "tables/*", "figures/*", "external/*", "external/*/*", "trials/*", "trials/*/*", "trials/*/checkpoint/*",

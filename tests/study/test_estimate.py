@@ -1,4 +1,3 @@
-import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ from ml_collections import ConfigDict
 
 from alljax.study import estimate
 from alljax.study.run import dry_run
-from alljax.training import classifiers
 
 GROUPS = ("head/.*", 1.0), ("backbone/stage1/.*", 0.1, 1.0, 5), ("backbone/stem/.*", 0.0)
 
@@ -46,25 +44,3 @@ def test_time_of_fine_tuning(
     monkeypatch.setattr(estimate, "_measure", fail)
     dry_run(config, tmp_path)
     assert "efficientnet_lite0-adam: device error: RESOURCE_EXHAUSTED: Out of memory\n" in capsys.readouterr().out
-
-
-def test_time_of_a_salp_swarm_is_that_of_all_folds_and_iterations(
-    toy_config: Callable[..., ConfigDict],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    clock = itertools.count()
-
-    def select(config: ConfigDict, features: Any, *arguments: Any) -> tuple[None, Any]:
-        for _ in range(config.features.iterations - 1):
-            next(clock)
-        return None, features
-
-    monkeypatch.setattr(classifiers, "select", select)  # 1 s, and 1 s per further iteration
-    monkeypatch.setattr(estimate.time, "perf_counter", lambda: next(clock))
-    monkeypatch.setattr(estimate.files, "cpu_cores", lambda: 1)
-    steps = {"features__select": ("salp_swarm",), "features__iterations": 50, "classifier__name": "logistic"}
-    dry_run(toy_config(evaluation__inner_folds=2, data__synthetic__subjects=24, **steps), tmp_path)
-    # 2 folds and 4 inner folds with a swarm of 1 s + 49 iterations and a fit of 1 s; inner folds have fewer images
-    assert "efficientnet_lite0-logistic: 1 trial, logistic, about 5 min" in capsys.readouterr().out
