@@ -216,8 +216,9 @@ def measure_properties(
     tree = DecisionTreeClassifier(max_leaf_nodes=max(8, 2 * len(classes)), class_weight="balanced", random_state=0)
     measured = {}
     for name, values in properties.items():
-        ranks = np.unique(values[labeled], return_inverse=True)[1]  # numbers for texts, too
-        predicted = cross_val_predict(tree, ranks[:, None], labels, cv=division)
+        known = values[labeled]
+        numbers = known if known.dtype.kind in "iuf" else np.unique(known, return_inverse=True)[1]
+        predicted = cross_val_predict(tree, numbers[:, None], labels, cv=division)
         typical = {of: _typical(values[labeled][labels == label]) for label, of in enumerate(classes)}
         measured[name] = {"balanced_accuracy": float(balanced_accuracy_score(labels, predicted)), "values": typical}
     return measured
