@@ -24,17 +24,9 @@ from alljax.features.selection import Selection
 from alljax.models.head import POOLINGS, make_head
 from alljax.study import results, sweep, workdir
 from alljax.study.results import Study
-from alljax.training import checkpoints, classifiers
+from alljax.training import checkpoints, classifiers, feature_extraction
 from alljax.training.classifiers import Classifier
-from alljax.training.feature_extraction import (
-    Source,
-    compute_ahead,
-    image_reader,
-    local_sharding,
-    make_extractor,
-    open_sources,
-    sequence_of,
-)
+from alljax.training.feature_extraction import Source, compute_ahead, image_reader, open_sources, sequence_of
 from alljax.training.network import Network, open_networks
 from alljax.weights import store
 
@@ -116,7 +108,7 @@ class Ensemble:
             found = [(self._apply_member(member, features), features) for member in self.members]
         else:
             (batch,) = parts
-            images = jax.device_put(batch.images, local_sharding("data"))
+            images = jax.device_put(batch.images, feature_extraction.local_sharding("data"))
             padded = [jax.device_get(self._apply(one.backbone, one.heads, images)) for one in self.members]
             found = [(probabilities[:, batch.mask], features[batch.mask]) for probabilities, features in padded]
         probabilities = np.concatenate([of_member for of_member, _ in found])
@@ -129,7 +121,7 @@ class Ensemble:
     def _extract(self) -> Callable[[ImageBatch], np.ndarray]:
         """What maps images to the features of a frozen backbone; kept, since several ensembles can take turns."""
         network: Any = self.network
-        prepare, extract = make_extractor((network,))
+        prepare, extract = feature_extraction.make_extractor((network,))
         variables = prepare(self.members[0].backbone)
         return lambda batch: np.asarray(extract(variables, batch.images)[0])[batch.mask]
 

@@ -102,9 +102,8 @@ class Experiment:
         """The parts of metrics.json that do not depend on a model: data set, protocols, leaks, baselines."""
         divisions, level, external = {}, self.config.evaluation.level, self.config.evaluation.metrics
         for name, division in self.divisions.items():
-            divisions[name] = division.description | {
-                "baselines": {rule: describe(test, level, external) for rule, test in division.baselines.items()}
-            }
+            found = {rule: describe(test, level, external) for rule, test in division.baselines.items()}
+            divisions[name] = division.description | {"baselines": found}
         dataset, records, listed = self.dataset, self.dataset.records, hashlib.sha256()
         for record, digest in zip(records, self.inspection.digests, strict=True):
             listed.update(f"{record.path}\t{dataset.classes[record.label]}\t{digest}\n".encode())
@@ -146,15 +145,13 @@ def open_experiment(
             group_parameters(trial.config, networks[trial.name], num_classes=2)
     dataset, inspection = open_images(config, dataset)
     subjects = merge_subjects(dataset, inspection.pixels)
-    divisions: dict[str, Division] = {}
-    inner: dict[str, Inner] = {}
-    notes: list[str] = []
-    for split, of_split in {trial.split: trial.config for trial in trials}.items():
-        divisions[split] = _divide(dataset, inspection, of_split)
     frozen = [trial for trial in trials if trial.config.train.mode == "frozen"]
-    for split, of_split in {trial.split: trial.config for trial in frozen}.items():
+    every, divided = ({trial.split: trial.config for trial in kind} for kind in (trials, frozen))
+    divisions = {split: _divide(dataset, inspection, of_split) for split, of_split in every.items()}
+    inner: dict[str, Inner] = {}
+    for split, of_split in divided.items():
         inner[split] = inner_folds.divide(divisions[split].splits.folds, dataset.labels, subjects, of_split)
-        notes.append(inner_folds.note(inner[split], config))
+    notes = [inner_folds.note(of_split, config) for of_split in inner.values()]
     for trial in frozen:
         if trial.config.classifier.name == "svm" and not all(inner[trial.split]):
             needs = "evaluation.inner_folds above 1 and two training subjects per class"

@@ -29,9 +29,6 @@ from alljax.training.feature_extraction import sequence_of
 from alljax.weights import conversion, store
 from alljax.weights.store import Source
 
-LARGEST = 2e9
-"""Bytes of parameters in a file of ONNX or StableHLO, whose formats have offsets of 31 bits."""
-
 
 def check(opened: Ensemble, problem: str = "") -> None:
     """Raises `ConfigError` if the classifiers of a trial are not heads on a backbone, or for another problem."""
@@ -122,9 +119,8 @@ def to_onnx(opened: Ensemble) -> bytes:
     content = bytes(model.SerializeToString())
     example = np.random.default_rng(0).integers(0, 256, (2, *images.shape[1:]), np.uint8)
     (found,) = onnxruntime.InferenceSession(content).run(None, {"images": example})
-    if not np.allclose(
-        found, jax.jit(function)(example), atol=1e-4
-    ):  # jax2onnx ignores arguments that it does not know
+    # jax2onnx ignores arguments that it does not know.
+    if not np.allclose(found, jax.jit(function)(example), atol=1e-4):
         raise ConfigError(f"{opened.trial}: jax2onnx converts it to another function; use --format=stablehlo")
     return content
 
@@ -137,10 +133,7 @@ def to_stablehlo(opened: Ensemble) -> bytes:
 
 
 def _images(opened: Ensemble, count: Any) -> jax.ShapeDtypeStruct:
-    """Returns images of the size of the study's; `ConfigError` if the parameters do not fit into a file."""
-    leaves = {id(leaf): leaf.nbytes for member in opened.members for leaf in jax.tree.leaves((member[0], member[2]))}
-    if (size := sum(leaves.values())) > LARGEST:
-        check(opened, f"it has {size / 1e9:.1f} GB of parameters, and such a file holds {LARGEST / 1e9:g} GB")
+    """Returns the shape of `count` images of the size of the study's."""
     width, height = opened.study.metrics["dataset"]["image_size"]
     return jax.ShapeDtypeStruct((count, height, width, 3), np.uint8)
 

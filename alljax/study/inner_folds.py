@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from alljax.data.protocols import balanced_folds
 from alljax.data.splits import Fold
 from alljax.errors import plural
 from alljax.evaluation.calibration import fit_temperature, fit_thresholds
-from alljax.training.sampling import FoldRows, make_fold_rows
 
 Inner = tuple[tuple[Fold, ...], ...]
 """The inner folds of each fold; none where a class has a single subject there."""
@@ -39,15 +37,6 @@ def note(inner: Inner, config: ConfigDict) -> str:
         f"{few} of {plural(len(counts), 'fold')} with fewer than evaluation.inner_folds={requested} inner folds (at "
         f"least {min(counts)}), because a class has too few subjects to train on"
     )
-
-
-def make_rows(
-    folds: Sequence[Fold], inner: Inner, config: ConfigDict, labels: np.ndarray, num_classes: int
-) -> tuple[list[FoldRows], list[FoldRows]]:
-    """Returns the rows of folds and of all their inner folds, these without validation, padded to the same shapes."""
-    parts = [part for of_fold in inner for part in of_fold]
-    rows = make_fold_rows(config, labels, num_classes, [*folds, *parts])
-    return rows[: len(folds)], [replace(part, validation_count=np.int32(0)) for part in rows[len(folds) :]]
 
 
 def tune(

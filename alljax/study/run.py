@@ -63,15 +63,9 @@ def run_study(
     return study
 
 
-def dry_run(
-    config: ConfigDict,
-    folder: Path,
-    shard: tuple[int, int] = (0, 1),
-    force: bool = False,
-    problems: Problems | None = None,
-) -> None:
+def dry_run(config: ConfigDict, folder: Path, shard: tuple[int, int], force: bool, problems: Problems) -> None:
     """Prints what `run_study` would do, with the time measured on this machine; writes and downloads nothing."""
-    trials, experiment = open_study(config, folder, shard, force, problems or Problems(), download=False)
+    trials, experiment = open_study(config, folder, shard, force, problems, download=False)
     left_out = [*_finished(trials, folder), *experiment.skipped]
     trained = [trial for trial in trials if not trial.members]
     estimate.print_plan(trained, sweep.jobs(trained, shard, left_out), experiment)

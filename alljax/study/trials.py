@@ -2,12 +2,13 @@
 
 import contextlib
 import functools
+import itertools
 import math
 import shutil
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from jax.experimental import multihost_utils
 from alljax import files, progress
 from alljax.data.loader import ImageReader
 from alljax.errors import ConfigError, plural
-from alljax.study import inner_folds, sweep
+from alljax.study import sweep
 from alljax.study.experiment import Experiment
 from alljax.study.sweep import Job, Trial
 from alljax.training import checkpoints, classifiers, distributed
@@ -26,7 +27,7 @@ from alljax.training.feature_extraction import sequence_of
 from alljax.training.fine_tuning import FineTuner
 from alljax.training.head_training import FoldOutcome, HeadTrainer, make_runs, select_runs
 from alljax.training.loop import FoldLoader, train
-from alljax.training.sampling import FoldRows, fold_keys
+from alljax.training.sampling import FoldRows, fold_keys, make_fold_rows
 from alljax.training.sharding import make_mesh
 from alljax.training.step import History, RunInputs
 
@@ -52,7 +53,8 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
     sequence = sequence_of(job.config, experiment.sources[first.name]) if job.frozen else None
     splits, started = experiment.folds(first), time.perf_counter()
     divided = experiment.inner_folds[first.split] if job.frozen else ()
-    folds, parts = inner_folds.make_rows(splits, divided, job.config, labels, num_classes)
+    rows = make_fold_rows(job.config, labels, num_classes, [*splits, *itertools.chain(*divided)])  # of the same shapes
+    folds, parts = rows[: len(splits)], [replace(part, validation_count=np.int32(0)) for part in rows[len(splits) :]]
     outcomes: list[Sequence[FoldOutcome]] = []
     inner: dict[str, list[np.ndarray]] = {trial.name: [] for trial in job.trials}
     errors: dict[str, ConfigError] = {}

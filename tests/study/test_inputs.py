@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from alljax.cli import main
-from alljax.errors import UserError
+from alljax.errors import Problems, UserError
 from alljax.study import experiment, identity, run
 from alljax.training import network
 from alljax.weights import store
@@ -64,7 +64,7 @@ def test_all_problems_are_reported_together(
 def test_dry_run_does_not_download(toy_config: Callable[..., ConfigDict], tmp_path: Path) -> None:
     config = toy_config(("model.backbone", ("vgg16", "resnet50")), model__stage="")
     with pytest.raises(UserError) as caught:
-        run.dry_run(config, tmp_path / "run")
+        run.dry_run(config, tmp_path / "run", (0, 1), False, Problems())
     first, *lines = str(caught.value).splitlines()
     assert first == "2 problems:"
     assert ["alljax weights fetch torchvision-" in line for line in lines] == [True, True]

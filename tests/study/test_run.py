@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from alljax.cli import main
 from alljax.config import default_config, vary
-from alljax.errors import ConfigError
+from alljax.errors import ConfigError, Problems
 from alljax.study import run
 from alljax.study.run import dry_run, run_study
 
@@ -106,4 +106,4 @@ def test_study_without_checkpoints_cannot_predict(toy: Toy, tmp_path: Path, caps
 def test_compared_study_needs_two_networks(tmp_path: Path) -> None:
     config = vary(default_config(), {"study.compare": "paper"})
     with pytest.raises(ConfigError, match=r"study\.compare=paper"):
-        dry_run(config, tmp_path)
+        dry_run(config, tmp_path, (0, 1), False, Problems())
