@@ -13,13 +13,12 @@ from pandas import DataFrame, isna
 from alljax import config as configs
 from alljax.data import cnmc
 from alljax.data.archive import natural_sort
-from alljax.data.arrays import as_dataset
 from alljax.data.dataset import SKIPPED, UNLABELED, Dataset, Record, check, merge_subjects
 from alljax.data.images import decode
 from alljax.data.inspection import Inspection, inspect, map_images
 from alljax.data.names import make_records
 from alljax.data.protocols import LEAKY, PROTOCOLS, RANDOM
-from alljax.data.readers import open_all
+from alljax.data.readers import as_dataset, open_all
 from alljax.data.splits import divide
 from alljax.errors import DataError, LeakError, UserError, first_few, plural
 from alljax.files import write_text

@@ -21,10 +21,8 @@ from alljax.errors import ConfigError, DataError, first_few, plural
 _FOLD = re.compile(r"fold_?([0-9]+)", re.IGNORECASE)
 _RANGE = re.compile(r"([0-9]+) ?[-–_] ?([0-9]+)")
 _NAMED = ("subject", "field", "cell")
-_SUBJECT_ABOVE, _SUBJECT_BELOW = (
-    f"if they are subjects, set --config.data.name_pattern='{pattern}'"
-    for pattern in (r"^(?P<subject>[^/]+)/", r"(?P<subject>[^/]+)/[^/]+$")
-)
+_SUBJECT_ABOVE = "if they are subjects, set --config.data.name_pattern='^(?P<subject>[^/]+)/'"
+_SUBJECT_BELOW = "if they are subjects, set --config.data.name_pattern='(?P<subject>[^/]+)/[^/]+$'"
 
 
 def read_folder(archive: Archive, name_pattern: str = "", classes: Sequence[str] = ()) -> Dataset:

@@ -1,4 +1,4 @@
-"""The fold that tests each image, by protocol: functions of the records, ``config.split`` and a seed."""
+"""The fold that tests each image, by protocol, -1 for none: functions of the records, ``config.split`` and a seed."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ def subject_kfold(table: Table, settings: ConfigDict, seed: int) -> Rows:
 def subject_holdout(table: Table, settings: ConfigDict, seed: int) -> Rows:
     """One test set of whole subjects with about ``test_fraction`` of each class."""
     _check_subjects(table, settings.protocol, 2)
-    return _one_fold(group_holdout(table.labels, table.groups, settings.test_fraction, seed))
+    return np.where(group_holdout(table.labels, table.groups, settings.test_fraction, seed), 0, -1)
 
 
 def leave_one_subject_out(table: Table, settings: ConfigDict, seed: int) -> Rows:
@@ -107,7 +107,7 @@ def prelim(table: Table, settings: ConfigDict, seed: int) -> Rows:
                 f"protocol prelim needs the subsets 'train' and {tested!r} (split.test_subset), but there is no "
                 f"{subset!r}; name another or set split.protocol=subject_kfold"
             )
-    return _one_fold(subset_of_row == tested)
+    return np.where(subset_of_row == tested, 0, -1)
 
 
 def sources(table: Table, settings: ConfigDict, seed: int) -> Rows:
@@ -131,7 +131,7 @@ def paper(table: Table, settings: ConfigDict, seed: int) -> Rows:
             f"split.test_fraction={settings.test_fraction} of {plural(len(table.labels), 'image')} is not possible "
             f"({error}); choose another fraction or add images"
         ) from error
-    return _one_fold(np.isin(np.arange(len(table.labels)), tested))
+    return np.where(np.isin(np.arange(len(table.labels)), tested), 0, -1)
 
 
 PROTOCOLS: dict[str, Callable[[Table, ConfigDict, int], Rows]] = {
@@ -145,11 +145,6 @@ PROTOCOLS: dict[str, Callable[[Table, ConfigDict, int], Rows]] = {
     "source_pairs": sources,
     "paper": paper,
 }
-
-
-def _one_fold(tested: NDArray[np.bool_]) -> Rows:
-    """Returns fold 0 for the images to test, and -1 for those of no fold."""
-    return np.where(tested, 0, -1)
 
 
 def _check_subjects(table: Table, protocol: str, needed: int) -> None:

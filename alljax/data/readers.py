@@ -1,22 +1,31 @@
-"""Opens the source named by `data.source` as a `Dataset`."""
+"""Opens sources, or images in memory, as a `Dataset`."""
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+import numpy as np
+import pandas
 
 from alljax import extensions
 from alljax.config import compile_pattern, default_config, load_config
 from alljax.data import cnmc, csv_list, folder, synthetic
 from alljax.data.archive import Archive, is_image
 from alljax.data.dataset import SKIPPED, UNLABELED, Dataset, Record, check
+from alljax.data.images import encode
 from alljax.data.inspection import inspect
 from alljax.data.medmnist import read_medmnist
 from alljax.data.names import normalize
 from alljax.errors import ConfigError, DataError, first_few, plural
+
+EXPECTED = (
+    "expected RGB images, uint8 (N, H, W, 3), or a list of (H, W, 3) of any sizes, from 0 to 255 (a single image is "
+    "[image]; move channels last, repeat gray three times, multiply values from 0 to 1 by 255), or paths"
+)
 
 
 def open_dataset(
@@ -70,6 +79,29 @@ def open_all(
     if classes:
         dataset = _choose_classes(dataset, tuple(map(str, classes)), source)
     return replace(dataset, notes=tuple(dict.fromkeys((*dataset.notes, *_remarks(dataset)))))
+
+
+def as_dataset(images: Any, generated: Any = None, name_pattern: str = "") -> Dataset:
+    """Returns a `Dataset` unchanged, and others as one: arrays (see `EXPECTED`), or what `open_unlabeled` opens."""
+    if isinstance(images, Dataset):
+        return images
+    if isinstance(images, str | os.PathLike):
+        images = [images]
+    if hasattr(images, "__array__"):
+        images = np.atleast_1d(images)  # all of them at once from the memory of a device
+    if not isinstance(images, Iterable) or not (several := [*images]):
+        raise DataError(f"images: {type(images).__name__} without images; {EXPECTED}")
+    if all(isinstance(one, str | os.PathLike) for one in several):
+        return open_unlabeled([Path(path).expanduser() for path in several], generated, name_pattern)
+    arrays = {f"images[{number}]": np.asarray(image) for number, image in enumerate(several)}
+    for name, image in arrays.items():
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            values = f" with values up to {image.max():g}" if image.size and image.dtype.kind in "fiu" else ""
+            raise DataError(f"{name}: {image.dtype} {image.shape}{values}; {EXPECTED}")
+    if max(image.max() for image in arrays.values()) == 1:  # divided by 255, then cast
+        raise DataError(f"images: uint8 with values up to 1; {EXPECTED}")
+    records = tuple(Record(name, UNLABELED) for name in arrays)
+    return Dataset("images", (), records, lambda record: encode(arrays[record.path]))
 
 
 def open_unlabeled(sources: Sequence[Path], generated: Any = None, name_pattern: str = "") -> Dataset:
@@ -144,8 +176,6 @@ def _call_function(reference: str, labeled: bool) -> Dataset:
     with extensions.loaded("data.source", reference) as function:
         found = function()
         if not isinstance(found, Dataset):
-            import pandas
-
             text = pandas.DataFrame(found).to_csv(index=False)
             return replace(csv_list.read_csv(Path(reference), labeled, text), name="table")
         labels, paths = range(UNLABELED, len(found.classes)), Counter(record.path for record in found.records)
@@ -163,20 +193,18 @@ def _call_function(reference: str, labeled: bool) -> Dataset:
 
 def open_mapped(source: str, classes: Sequence[str], mapping: str, generated: Any = None) -> Dataset:
     """Opens all labeled images of a source with the labels of other `classes`, by ``name of the source=name,…``."""
-    own = {normalize(name): label for label, name in enumerate(classes)}
+    known, own = ", ".join(classes), {normalize(name): label for label, name in enumerate(classes)}
     pairs = [pair.partition("=")[::2] for pair in mapping.split(",") if pair]
     if any(normalize(new) not in own for _, new in pairs):
-        known = ", ".join(classes)
         raise ConfigError(f"{source}: classes {mapping!r}: write CLASS_OF_SOURCE=CLASS,…; classes: {known}")
     label_of = own | {normalize(old): own[normalize(new)] for old, new in pairs}
     everything = open_all(source, [old for old, _ in pairs], generated=generated)
-    labels = [label_of.get(normalize(name), UNLABELED) for name in everything.classes]
-    if UNLABELED in labels:
-        name = everything.classes[labels.index(UNLABELED)]
+    if unknown := [name for name in everything.classes if normalize(name) not in label_of]:
         raise DataError(
-            f"{source}: its class {name!r} is none of the classes {', '.join(classes)}; name the classes to use "
-            f"and what they are, for example {name}={classes[0]}"
+            f"{source}: its class {unknown[0]!r} is none of the classes {known}; name the classes to use and what they "
+            f"are, for example {unknown[0]}={classes[0]}"
         )
+    labels = [label_of[normalize(name)] for name in everything.classes]
     records = tuple(replace(one, label=labels[one.label]) for one in everything.records if one.label != UNLABELED)
     if not records:
         raise DataError(f"{source}: no labeled images; `alljax predict` classifies images without labels")

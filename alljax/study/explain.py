@@ -13,10 +13,10 @@ from scipy.special import logit
 from scipy.stats import spearmanr
 
 from alljax import files, progress
-from alljax.data.arrays import as_dataset
 from alljax.data.dataset import Dataset, Record
 from alljax.data.inspection import inspect
 from alljax.data.perturbation import occlude
+from alljax.data.readers import as_dataset
 from alljax.errors import ConfigError, DataError, UserError, first_few, plural, unknown_name
 from alljax.evaluation import feature_space
 from alljax.study import results, workdir

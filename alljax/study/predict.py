@@ -14,8 +14,8 @@ from ml_collections import ConfigDict
 
 from alljax import files, progress
 from alljax.data import inspection
-from alljax.data.arrays import as_dataset
 from alljax.data.dataset import Dataset
+from alljax.data.readers import as_dataset
 from alljax.errors import WorkdirError, plural
 from alljax.evaluation import feature_space
 from alljax.evaluation.calibration import scale

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from alljax import cache, files, progress
 from alljax import config as configs
-from alljax.data.arrays import as_dataset
 from alljax.data.dataset import Dataset
 from alljax.data.images import READING_VERSION
 from alljax.data.inspection import read_ahead
 from alljax.data.loader import ImageBatch, ImageReader, Sampler, device_memory, load_batches
+from alljax.data.readers import as_dataset
 from alljax.errors import ConfigError, WorkdirError
 from alljax.features.extractors import SIZE, VERSION, Extractor
 from alljax.models.head import POOLINGS

@@ -154,8 +154,7 @@ def convert(
     if problem := _misfit(arrays, match, surplus):
         raise WeightsError(f"{origin} {problem}; `alljax weights list` shows known files")
     if surplus and not source:
-        number = plural(len(surplus), "tensor")
-        logging.info(f"{origin}: ignored {number} outside of {backbone}: {first_few(surplus)}")
+        logging.info(f"{origin}: ignored {plural(len(surplus), 'tensor')} outside of {backbone}: {first_few(surplus)}")
     flat = {path: _finite_float32(found[path], match.names[path], origin) for path in shapes}
     if (layout := source.layout if source else match.layout.name) not in chosen.layouts:
         raise WeightsError(f"{origin} does not name its original layout: convert the original file again")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alljax.data.arrays import as_dataset
 from alljax.data.images import load
+from alljax.data.readers import as_dataset
 from alljax.errors import DataError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 5, 7, 3), np.uint8)  # rows of a BMP have padding

@@ -18,10 +18,10 @@ from sklearn.model_selection import cross_val_predict, train_test_split
 import alljax
 from alljax.config import default_config, vary
 from alljax.data import cnmc, splits, synthetic
-from alljax.data.arrays import as_dataset
 from alljax.data.dataset import Dataset, Record, merge_subjects
 from alljax.data.protocols import LEAKY, OF_SOURCES, RANDOM
 from alljax.data.protocols import PROTOCOLS as ALL_PROTOCOLS
+from alljax.data.readers import as_dataset
 from alljax.data.splits import check_leaks, count_leaks
 from alljax.errors import ConfigError, DataError, LeakError, UserError
 from alljax.study.experiment import open_experiment

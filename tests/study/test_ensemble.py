@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from study.conftest import predicted_as_stored
 
 from alljax.data import images
-from alljax.data.arrays import as_dataset
+from alljax.data.readers import as_dataset
 from alljax.evaluation.calibration import scale
 from alljax.models.preprocessing import Preprocessing
 from alljax.study import results
