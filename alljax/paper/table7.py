@@ -37,7 +37,10 @@ def sections(study: Study) -> list[Section]:
         "Each row is our reading of a method, trained on the images of this study; its number says nothing about the "
         "authors' own system. Below is what the sources say, and which settings they leave open."
     )
-    parts = methods_table(study), sources_table(), open_settings(study)
+    columns = "study", "model", "printed", "read", "the source says", "the printed number"
+    rows = [[Value(method[column]) for column in columns] for method in methods()]
+    sources = Table("table-7-sources", "The printed numbers and their sources", columns, rows)
+    parts = methods_table(study), sources, open_settings(study)
     return [Section("table-7", "Table 7 under one protocol", (text,), [table for table in parts if table.rows])]
 
 
@@ -68,13 +71,6 @@ def methods_table(study: Study) -> Table:
         *skipped_trials(study),
     )
     return Table("table-7-methods", "Methods on the same images", COLUMNS, rows, footer, notes)
-
-
-def sources_table() -> Table:
-    """Returns what was printed, where, and what the sources say."""
-    columns = "study", "model", "printed", "read", "the source says", "the printed number"
-    rows = [[Value(method[column]) for column in columns] for method in methods()]
-    return Table("table-7-sources", "The printed numbers and their sources", columns, rows)
 
 
 def configurations(study: Study) -> dict[str, list[Configuration]]:

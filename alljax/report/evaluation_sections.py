@@ -57,11 +57,8 @@ def _table(study: Study, name: str, title: str, columns: Sequence[str], rows: An
 
 def _columns(names: Mapping[str, str], groups: Mapping[str, Numbers]) -> list[Sequence[Value]]:
     """Returns the rows of a table with one metric per row and one column per group; changes have a sign."""
-    signs = {title: "+" if title.startswith("change") else "" for title in groups}
-    return [
-        (Value(name), *(metric_value(key, group, signs[title]) for title, group in groups.items()))
-        for key, name in names.items()
-    ]
+    signed = [(group, "+" if title.startswith("change") else "") for title, group in groups.items()]
+    return [(Value(name), *(metric_value(key, *group) for group in signed)) for key, name in names.items()]
 
 
 def _subjects(study: Study, found: Numbers) -> Parts:
@@ -76,17 +73,11 @@ def _subjects(study: Study, found: Numbers) -> Parts:
     if study.split_of(best)["protocol"]["name"] == "leave_one_subject_out":
         note += " The AUC of subjects is corrected by the class shares of the training images; some bias remains."
     columns, rows = ("metric", *groups), _columns(names, groups)
-    table = _table(study, "subject-metrics", "Metrics over images and over subjects", columns, rows, note)
-    sentence, subjects = _subject_table(study)
-    return sentence, [table, subjects]
-
-
-def _subject_table(study: Study) -> tuple[str, Table]:
-    """Returns what the predictions of the subjects show, and the subjects with their predictions, of subjects.csv."""
+    metrics = _table(study, "subject-metrics", "Metrics over images and over subjects", columns, rows, note)
     types = {"trial": str, "subject": str, "label": str, "images": int, "accuracy": float, "predicted": str}
     types |= {f"log_odds_{label}": float for label in study.classes}
     table = workdir.read_csv(study.folder, workdir.SUBJECTS, types)
-    table = table[table["trial"] == study.ranking.best].copy()
+    table = table[table["trial"] == best].copy()
     table["wrong"] = (table["images"] * (1 - table["accuracy"])).round()
     table["odds"] = [row[f"log_odds_{row['label']}"] for _, row in table.iterrows()]
     names, rows = dict(zip(study.classes, study.class_names, strict=True)), []
@@ -100,7 +91,7 @@ def _subject_table(study: Study) -> tuple[str, Table]:
     right = (table["predicted"] == table["label"]).groupby(table["label"])
     counted = [f"{right.sum()[of]} of {right.size()[of]} subjects of {names[of]}" for of in right.groups]
     title = "Subjects with most misclassified images first"
-    return f"Correct: {', '.join(counted)}.", Table("subjects", title, columns, rows, notes=(note,))
+    return f"Correct: {', '.join(counted)}.", [metrics, Table("subjects", title, columns, rows, notes=(note,))]
 
 
 def _calibration(study: Study, found: Numbers) -> Parts:

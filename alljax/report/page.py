@@ -45,10 +45,15 @@ def sections(study: Study, effects: Sequence[Section]) -> list[Section]:
     results = "The last rows are baselines: what a model must exceed. A click on a heading sorts. Tables are also in "
     results += "tables/ (CSV, LaTeX, HTML), figures in figures/ (SVG, PNG)."
     all_results = model_tables.results_table(study), model_tables.class_metrics_table(study)
+    result, names = study.metrics["trials"][study.ranking.best], study.class_names
     settings, sheet = study.settings(study.ranking.best), sheet_path(study)
     setup = ", ".join(f"{setting_name(key)} {setting_value(key, settings[key])}" for key in SETUP.split())
-    if combined := study.metrics["trials"][study.ranking.best].get("members"):
+    if combined := result.get("members"):
         setup = f"{settings['study.combine'][0][1]} of {', '.join(combined)}"
+    caption = f"Confusion matrix, mean over {plural(len(result['seeds']), 'seed')}"
+    figures = [plots.confusion_matrix(caption, result["confusion"], names)]
+    if result["auc"] is not None:
+        figures += curves.class_curves(study.predictions(study.ranking.best).held_out, names)
     bands = "Curves are means over seeds, bands from the lowest to the highest seed."
     caption = "Misclassified images with the highest probability; the numbers are those of the list below"
     gallery = [plots.embed("misclassified", caption, sheet.read_bytes())] if sheet.is_file() else []
@@ -58,7 +63,7 @@ def sections(study: Study, effects: Sequence[Section]) -> list[Section]:
         *effects,
         Section("baselines-of-best", "Baselines", (), (model_tables.baselines_table(study),)),
         Section("all-results", "Results", (results,), all_results),
-        Section("confusion-of-best", "Confusion matrix", (bands,), [*_figures(study)]),
+        Section("confusion-of-best", "Confusion matrix", (bands,), figures),
         *evaluation_sections.sections(study),
         *_training(study),
         Section("errors", "Misclassified images", (), (*gallery, model_tables.misclassified_table(study))),
@@ -76,16 +81,6 @@ def _training(study: Study) -> Iterator[Section]:
     if figures:
         text = "Curves are means over folds and seeds, bands one standard deviation."
         yield Section("training", "Training", (text,), figures)
-
-
-def _figures(study: Study) -> Iterator[Figure]:
-    """Yields the confusion matrix, then ROC and precision-recall curves."""
-    best, names = study.ranking.best, study.class_names
-    result, test = study.metrics["trials"][best], study.predictions(best).held_out
-    caption = f"Confusion matrix, mean over {plural(len(result['seeds']), 'seed')}"
-    yield plots.confusion_matrix(caption, result["confusion"], names)
-    if result["auc"] is not None:
-        yield from curves.class_curves(test, names)
 
 
 def _settings_section(study: Study) -> Section:

@@ -1,7 +1,5 @@
-"use strict";
-
 // Tables: a click on a heading sorts the rows; rows without a number come last, the footer stays.
-for (const table of document.querySelectorAll("table.sortable")) {
+for (const table of document.querySelectorAll("table")) {
   const headings = [...table.tHead.rows[0].cells], body = table.tBodies[0];
   const value = cell => "value" in cell.dataset ? parseFloat(cell.dataset.value) : cell.textContent.trim();
   headings.forEach((heading, column) => heading.querySelector("button").addEventListener("click", () => {

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
-import numpy as np
 import pandas
 import rich.table
 from rich import box
@@ -185,9 +184,15 @@ def to_latex(table: Table) -> str:
     if len(table.columns) > 7:
         begin, end = r"\begin{landscape}\scriptsize", r"\end{landscape}"
     head = [heading.translate(LATEX).replace("{", "{{").replace("}", "}}") for heading in table.columns]  # formats
+    # A long text needs several lines, so the width increases with the root of its length.
+    roots = [math.sqrt(max([9, *(len(row[place].text) for row in table.all_rows)])) for place in range(len(head))]
+    kinds = "".join(
+        rf">{{\ragged{'left' if numeric else 'right'}\arraybackslash}}p{{{0.86 * root / sum(roots):.3f}\linewidth}}"
+        for numeric, root in zip(table.numeric, roots, strict=True)
+    )
     text = pandas.DataFrame([map(_latex_value, row) for row in table.all_rows], columns=table.columns).to_latex(
         header=head, index=False, escape=False, longtable=True, caption=table.title.translate(LATEX),
-        label=f"tab:{table.name}", column_format=_latex_columns(table),
+        label=f"tab:{table.name}", column_format=kinds,
     )  # fmt: skip
     packages = r"% needs \usepackage{array,booktabs,longtable,lscape}"
     notes = [rf"\par\noindent {note.translate(LATEX)}" for note in table.notes]
@@ -196,12 +201,3 @@ def to_latex(table: Table) -> str:
 
 def _latex_value(value: Value) -> str:
     return value.text.translate(LATEX) + (rf" {{\tiny {value.note.translate(LATEX)}}}" if value.note else "")
-
-
-def _latex_columns(table: Table) -> str:
-    """Returns the column types; a long text needs several lines, so the width increases with the root of its length."""
-    lengths = [max([9, *(len(row[place].text) for row in table.all_rows)]) for place in range(len(table.columns))]
-    return "".join(
-        rf">{{\ragged{'left' if numeric else 'right'}\arraybackslash}}p{{{width:.3f}\linewidth}}"
-        for numeric, width in zip(table.numeric, 0.86 * np.sqrt(lengths) / np.sqrt(lengths).sum(), strict=True)
-    )
