@@ -159,10 +159,9 @@ def _problems_of_pipeline(config: ConfigDict) -> Iterator[str]:
         yield "features.extractor is empty; name at least one, for example backbone"
     steps = extractor == ("dct",) or (extractor == ("backbone",) and config.model.pool == "flatten")
     if name == "lstm" and not (steps and set(config.features.select) <= {"standardize"}):
-        yield (
-            "classifier.name=lstm needs a sequence: the pixels of a feature map (features.extractor=backbone, "
-            "model.pool=flatten) or blocks of pixels (features.extractor=dct), selected by standardize only"
-        )
+        pixels = "the pixels of a feature map (features.extractor=backbone, model.pool=flatten)"
+        blocks = "blocks of pixels (features.extractor=dct)"
+        yield f"classifier.name=lstm needs a sequence: {pixels} or {blocks}, selected by standardize only"
 
 
 def problem_of(key: str, value: Any) -> str:

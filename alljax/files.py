@@ -67,10 +67,8 @@ def check_size(what: str, size: int, threads: int = 1) -> None:
     allowed = limit("ALLJAX_READ_GB") // threads
     if size > allowed:
         shared = f", shared by {threads} threads" if threads > 1 else ""
-        raise DataError(
-            f"{what} needs {size / 1e9:,.2f} GB of memory, more than {allowed / 1e9:,.2f} GB "
-            f"(ALLJAX_READ_GB={limit('ALLJAX_READ_GB') / 1e9:g}{shared}); replace or remove it"
-        )
+        most = f"{allowed / 1e9:,.2f} GB (ALLJAX_READ_GB={limit('ALLJAX_READ_GB') / 1e9:g}{shared})"
+        raise DataError(f"{what} needs {size / 1e9:,.2f} GB of memory, more than {most}; replace or remove it")
 
 
 @contextlib.contextmanager

@@ -107,9 +107,8 @@ class Experiment:
         dataset, records, listed = self.dataset, self.dataset.records, hashlib.sha256()
         for record, digest in zip(records, self.inspection.digests, strict=True):
             listed.update(f"{record.path}\t{dataset.classes[record.label]}\t{digest}\n".encode())
-        names = [
-            {record.subject for record in records if record.label == label} - {""} for label in range(self.num_classes)
-        ]
+        labels = range(self.num_classes)
+        names = [{record.subject for record in records if record.label == label} - {""} for label in labels]
         about = {
             "name": dataset.name,
             "source": ", ".join(name for name, *_ in self.config.data.sources) or self.config.data.source,

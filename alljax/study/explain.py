@@ -213,9 +213,8 @@ def _compare(found: Explanation, ensemble: Ensemble, queries: np.ndarray, pixels
             continue
         probes.append({"label": label} | probe)
         verdict = "identify" if probe["recall"] > probe["upper"] else "do not identify"
-        found.findings.append(
-            f"{label}: the features {verdict} the subject: mean recall {probe['recall']:.2f} over {probe['subjects']} "
-            f"subjects, chance {probe['chance']:.2f} (95 % of random assignments below {probe['upper']:.2f})"
-        )
+        recall = f"mean recall {probe['recall']:.2f} over {probe['subjects']} subjects"
+        chance = f"chance {probe['chance']:.2f} (95 % of random assignments below {probe['upper']:.2f})"
+        found.findings.append(f"{label}: the features {verdict} the subject: {recall}, {chance}")
     found.training = dataset
     found.tables |= {"neighbors": neighbors, "feature_map": places, "subject_probe": pandas.DataFrame(probes)}

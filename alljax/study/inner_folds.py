@@ -33,10 +33,8 @@ def note(inner: Inner, config: ConfigDict) -> str:
     few = sum(count < requested for count in counts)
     if requested < 2 or not few:
         return ""
-    return (
-        f"{few} of {plural(len(counts), 'fold')} with fewer than evaluation.inner_folds={requested} inner folds (at "
-        f"least {min(counts)}), because a class has too few subjects to train on"
-    )
+    fewer = f"fewer than evaluation.inner_folds={requested} inner folds (at least {min(counts)})"
+    return f"{few} of {plural(len(counts), 'fold')} with {fewer}, because a class has too few subjects to train on"
 
 
 def tune(
