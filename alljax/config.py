@@ -141,9 +141,6 @@ def check(config: ConfigDict, problems: Problems | None = None) -> ConfigDict:
     if config.train.patience and not (config.split.validation and config.train.keep_best):
         error = "train.patience needs validation images (split.validation above 0) and train.keep_best of at least 1; "
         found.errors.append(ConfigError(error + "early stopping on test images would bias the result"))
-    if config.study.select == "nested" and (config.train.mode != "frozen" or config.evaluation.inner_folds < 2):
-        error = "study.select=nested needs heads (train.mode=frozen) and inner folds (evaluation.inner_folds above 1)"
-        found.errors.append(ConfigError(error))
     found.errors += map(ConfigError, _problems_of_pipeline(config))
     if problems is None:
         found.report()
@@ -151,8 +148,10 @@ def check(config: ConfigDict, problems: Problems | None = None) -> ConfigDict:
 
 
 def _problems_of_pipeline(config: ConfigDict) -> Iterator[str]:
-    """Yields what is wrong with the features and the classifier of a trial."""
+    """Yields what is wrong with the features, the classifier and the selection of a trial."""
     name, extractor = config.classifier.name, config.features.extractor
+    if config.study.select == "nested" and (config.train.mode != "frozen" or config.evaluation.inner_folds < 2):
+        yield "study.select=nested needs heads (train.mode=frozen) and inner folds (evaluation.inner_folds above 1)"
     if config.train.mode == "finetune" and name not in HEADS:
         yield f"classifier.name={name} is fitted to features; set train.mode=frozen"
     if not extractor:
