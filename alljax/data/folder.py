@@ -26,11 +26,7 @@ _SUBJECT_BELOW = "if they are subjects, set --config.data.name_pattern='(?P<subj
 
 
 def read_folder(archive: Archive, name_pattern: str = "", classes: Sequence[str] = ()) -> Dataset:
-    """Reads folders, with the classes sorted by name: those on the uppermost level with one of `classes`, if given.
-
-    The groups of a name pattern take precedence; it is searched in each file name, or, if it contains a slash, in the
-    path without outer folders, subsets and folds.
-    """
+    """Reads folders, with the classes sorted by name: those on the uppermost level with one of `classes`, if given."""
     pattern = compile_pattern("data.name_pattern", name_pattern, repeats=6)
     if name_pattern and not {*_NAMED}.intersection(pattern.groupindex):
         example = r"'^(?P<subject>\d+)_'"

@@ -68,10 +68,7 @@ class Inspection:
 
 
 def inspect(dataset: Dataset, on_error: str = "raise") -> tuple[Dataset, Inspection]:
-    """Reads every image once, or the cache for unchanged files; returns the data set with notes, and what was found.
-
-    Images that cannot be read raise `DataError`; with ``on_error="skip"`` they are removed, unless none can be read.
-    """
+    """Reads every image once, or the cache for unchanged files; returns the data set with notes, and what was found."""
     cached, errors = None, dict[str, str]()
     if dataset.stamp:
         state: list[Any] = [_VERSION, READING_VERSION, PIL.__version__, sorted(dataset.crops.items())]
@@ -198,11 +195,7 @@ def pixel_problem(used: int, mode: str) -> str:
 def measure_properties(
     labels: np.ndarray, subjects: Sequence[str], properties: Mapping[str, np.ndarray], classes: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """Returns the ``balanced_accuracy`` of a tree on each property of N images, and its typical ``values`` by class.
-
-    The decision tree has at most 8 leaves (or twice the number of classes) and learns in up to 5 folds of whole
-    subjects; nothing is measured if a class has fewer than two subjects.
-    """
+    """Returns the ``balanced_accuracy`` of a tree on each property of N images, and its typical ``values`` by class."""
     labeled = labels != UNLABELED
     labels, groups = labels[labeled], np.unique(np.array(subjects)[labeled], return_inverse=True)[1]
     folds = min((len(np.unique(groups[labels == label])) for label in range(len(classes))), default=0)

@@ -140,10 +140,7 @@ def _layer_names(config: dict[str, Any], path: str = "") -> Iterator[tuple[str, 
 
 
 def convert(
-    arrays: Mapping[str, np.ndarray],
-    backbone: str,
-    origin: str | Path = "the weight file",
-    source: store.Source | None = None,
+    arrays: Arrays, backbone: str, origin: str | Path = "the weight file", source: store.Source | None = None
 ) -> Converted:
     """Returns the arrays of a weight file as the variables of a backbone, in float32; ignores and logs others."""
     chosen = get_backbone(backbone)

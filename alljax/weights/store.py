@@ -118,12 +118,8 @@ def get_source(name: str) -> Source:
 
 
 def find(path: str | Path, name: str, backbone: str, download: bool = True) -> Located:
-    """Finds weights: the given file or folder, else in the local store, an installed package, or downloads them.
-
-    Without a name all sources of the backbone are tried, the default one is downloaded.  The name random ignores the
-    path, that of other trials.
-    """
-    if name == RANDOM.name:
+    """Finds weights: the given file or folder, else in the local store, an installed package, or downloads them."""
+    if name == RANDOM.name:  # the path is that of other trials
         return Located(Path(), "", RANDOM)
     if name and get_source(name).backbone != backbone:
         raise WeightsError(f"{name} is for {sources()[name].backbone}, not {backbone}; change model.backbone")
