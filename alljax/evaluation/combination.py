@@ -10,9 +10,8 @@ def by_subject(test: HeldOut) -> HeldOut:
     """Returns one row per subject: its probabilities are geometric means over its images, scaled to sum 1.
 
     The class is that of most of its images, scores are means of the log-odds. If a subject is in several folds, or a
-    fold has no subject of a class, as in leave-one-subject-out, the rows are of one fold. There a head was trained on
-    fewer images of a subject's class, which lowers the probability of this class. Against most of this bias the
-    log-odds of the class shares in all other folds are subtracted from the scores where folds lack classes.
+    fold has no subject of a class, as in leave-one-subject-out, the rows are of one fold. Where folds lack classes the
+    log-odds of the class shares in all other folds are subtracted, against the bias of heads trained on fewer images.
     """
     from scipy.special import logit, softmax
 

@@ -15,6 +15,5 @@ def sections(study: "Study") -> "list[Section]":
     if study.config["study.compare"] == "table7":
         return [*table7.sections(study), *ablation.array_section(study), *ablation.combined_section(study)]
     found, gap = reproduction.sections(study), leakage.sections(study)
-    agreement = found[0].paragraphs[3:]
-    lines = [*agreement, *(line for section in gap for line in section.paragraphs)]
+    lines = [*found[0].paragraphs[3:], *(line for section in gap for line in section.paragraphs)]
     return [reproduction.summary(study, lines), *found, *gap]

@@ -15,8 +15,6 @@ METRICS = {"accuracy": "accuracy", "auc": "AUC within folds", "macro_f1": "macro
 SIGNS = {"random images": "", "disjoint subjects": "", "difference": "+"}
 SPLIT = ("split.protocol", "split.folds", "split.test_fraction")  # may differ between the trials of a configuration
 
-Pair = tuple[str, str]  # trials of the same configuration: with a leaky protocol, and with disjoint subjects
-
 
 def sections(study: Study) -> list[Section]:
     """Returns the section on the leakage gap, or nothing where no configuration has both kinds of split, finished."""
@@ -55,17 +53,14 @@ def configurations(study: Study) -> list[dict[bool, str]]:
     return list(found.values())
 
 
-def find_pairs(study: Study) -> list[Pair]:
-    """Returns the configurations finished under both kinds of split, without those that select on tested images."""
+def find_pairs(study: Study) -> list[tuple[str, str]]:
+    """Returns the leaky and the disjoint trial of configurations with both, unless they select on tested images."""
     pairs = [(trials[True], trials[False]) for trials in configurations(study) if len(trials) == 2]
     return [pair for pair in pairs if study.settings(pair[1]).get("features.select_scope") != "all"]
 
 
-def gap(study: Study, pair: Pair, jackknife: Jackknife) -> dict[str, np.ndarray]:
-    """Returns each metric of both trials of a pair, and the difference: of all images, then without each subject.
-
-    The tests are of different images, so that only subjects can be paired: each is left out of both tests at once.
-    """
+def gap(study: Study, pair: tuple[str, str], jackknife: Jackknife) -> dict[str, np.ndarray]:
+    """Returns each metric of both trials of a pair, and the difference: of all images, then without each subject."""
     first, second = (jackknife.values(study.predictions(name).held_out, list(METRICS)) for name in pair)
     return {metric: np.stack([first[metric], second[metric], first[metric] - second[metric]]) for metric in METRICS}
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from alljax.evaluation.comparison import Ranking, main_effect, signal_to_noise
+from alljax.evaluation.comparison import main_effect, signal_to_noise
 from alljax.evaluation.intervals import Jackknife, summarize
 from alljax.evaluation.metrics import METRICS
 from alljax.report import plots
@@ -109,22 +109,20 @@ def _table(study: Study, varied: Sequence[VariedSetting]) -> Table:
     for name in (name for name in ranking.order if "members" not in study.metrics["trials"][name]):
         result, other = study.metrics["trials"][name], ranking.differences.get(name)
         values = [setting.values[setting.index(study.settings(name))] for setting in varied]
+        if other is None:
+            verdict = "best"
+        elif mark := ranking.marks.get(name):
+            verdict = f"{mark}: not ranked"
+        elif other.interval is None:
+            verdict = "tested on other images"
+        else:
+            verdict = "significantly worse" if other.below else "not distinguishable"
         spread = number_value(metric, result["std"][metric])
         difference = number_value(metric, other.value, other.interval, "+") if other else Value("")
-        rows.append((*values, metric_value(metric, result), spread, difference, Value(_verdict(ranking, name))))
+        rows.append((*values, metric_value(metric, result), spread, difference, Value(verdict)))
     columns = (*(setting.name for setting in varied), METRICS[metric], "sd over seeds", "difference", "verdict")
     note = f"In brackets: {study.intervals}. Difference: to the best model, paired; its intervals hold for all at once."
     return Table("ablation", f"All models, sorted by {METRICS[metric]}", columns, rows, notes=(note,))
-
-
-def _verdict(ranking: Ranking, name: str) -> str:
-    if name == ranking.best:
-        return "best"
-    if mark := ranking.marks.get(name):
-        return f"{mark}: not ranked"
-    if ranking.differences[name].interval is None:
-        return "tested on other images"
-    return "significantly worse" if ranking.differences[name].below else "not distinguishable"
 
 
 def _figure(study: Study, varied: Sequence[VariedSetting], by: str) -> Figure:
