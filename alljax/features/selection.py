@@ -46,11 +46,9 @@ def fit(
 ) -> Selection:  # fmt: skip
     """Fits the steps in order, each on the result of those before it.
 
-    ``standardize``: zero mean, unit variance. ``anova``: the ``keep`` features with the largest F statistic, or all.
-    ``correlation``: from the largest F, each feature whose correlations with those kept so far are at most
-    ``max_correlation`` in magnitude. ``pca``: the fewest components with more than the share ``variance`` of the
-    variance. ``random``: ``keep`` features at random. ``salp_swarm``: see `_salp_swarm`, with its progress in
-    `show`. Features are float32 (N, D), labels and subjects (groups) int (N,).
+    ``anova`` keeps the features with the largest F statistic; ``correlation``, from the largest F, each feature whose
+    correlations with those kept so far are at most ``max_correlation`` in magnitude; ``pca`` the fewest components
+    with more than the share ``variance``. Features are float32 (N, D), labels and subjects (groups) int (N,).
     """
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import StandardScaler
@@ -74,11 +72,10 @@ def fit(
             standardized = Selection(fitted).transform(features)
             if name == "salp_swarm":
                 columns = _salp_swarm(standardized, labels, groups, settings, seed, show)
+            elif name == "anova":
+                columns = _by_variance_ratio(standardized, labels)[: settings.keep]
             else:
                 columns = _by_variance_ratio(standardized, labels)
-            if name == "anova":
-                columns = columns[: settings.keep]
-            elif name == "correlation":
                 columns = columns[_uncorrelated(standardized.T[columns], settings.max_correlation)]
             fitted = {"0.columns": np.sort(columns)}
         arrays |= {f"{step}.{kind}": array for kind, array in fitted.items()}

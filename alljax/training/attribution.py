@@ -83,8 +83,7 @@ class Explainer:
     def _activation(self, variables: Any, pixels: jax.Array) -> jax.Array:
         network = self._network
         stages: Any = network.backbone.module.apply(variables, network.preprocessing(pixels), last=network.stage)
-        activation: jax.Array = stages[network.stage]
-        return activation
+        return stages[network.stage]
 
     def _log_odds(self, heads: Any, activation: jax.Array) -> jax.Array:
         """Returns the mean over heads of the log-odds of each class, (B, C)."""

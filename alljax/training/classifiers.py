@@ -106,10 +106,7 @@ def select(
     config: ConfigDict, features: np.ndarray, labels: np.ndarray, subjects: np.ndarray, fold: FoldRows,
     show: Callable[[str], None] = lambda note: None,
 ) -> tuple[Selection, np.ndarray]:  # fmt: skip
-    """Returns the selection fitted to a fold, and the selected features (N, d) of its rows; other rows are 0.
-
-    From (N, D), labels and subjects (N,), int. ``features.select_scope=all``, a leak, fits it to the test rows, too.
-    """
+    """Returns the selection fitted to a fold, and the selected features (N, d) of its rows; other rows are 0."""
     train = np.sort(fold.train[: fold.train_count])
     others = fold.test[: fold.test_count], fold.validation[: fold.validation_count]
     rows = np.unique(np.concatenate([train, *others]))

@@ -107,9 +107,21 @@ class FeatureExtractor:
         self._sources[source] = None
         if isinstance(source, Network) and (mismatch := source.mismatch()):
             logging.info(f"{source.name}: its weights expect another preprocessing: {mismatch}")
+        if (features := self._stored(source)) is not None:
+            logging.info(f"features {source.name} are stored")
+            return features
+        path = self._path(_pass_of(source)).with_suffix(".lock")
+        try:
+            # A lock could make processes of one study on one host wait for each other forever.
+            with files.file_lock(path) if jax.process_count() == 1 else contextlib.nullcontext():
+                # None: another study has computed them in the meantime.
+                if sources := self.missing().get(_pass_of(source)):
+                    self._store(sources)
+        except WorkdirError as error:
+            advice = "ALLJAX_CACHE_DIR sets the folder, model.pool=average makes features small"
+            raise ConfigError(f"{error}; {advice}") from error
         if (features := self._stored(source)) is None:
-            return self._compute(source)
-        logging.info(f"features {source.name} are stored")
+            raise ConfigError(f"{self._path(source)} was removed or damaged after it was written; start again")
         return features
 
     def load_for_training(self, config: ConfigDict, *sources: Source) -> Any:
@@ -148,22 +160,6 @@ class FeatureExtractor:
             return None
         with file:
             return np.load(file.name, mmap_mode="r")
-
-    def _compute(self, source: Source) -> np.ndarray:
-        """Computes and stores the features of a source and of all others that share its pass."""
-        path = self._path(_pass_of(source)).with_suffix(".lock")
-        try:
-            # A lock could make processes of one study on one host wait for each other forever.
-            with files.file_lock(path) if jax.process_count() == 1 else contextlib.nullcontext():
-                # None: another study has computed them in the meantime.
-                if sources := self.missing().get(_pass_of(source)):
-                    self._store(sources)
-        except WorkdirError as error:
-            advice = "ALLJAX_CACHE_DIR sets the folder, model.pool=average makes features small"
-            raise ConfigError(f"{error}; {advice}") from error
-        if (features := self._stored(source)) is None:
-            raise ConfigError(f"{self._path(source)} was removed or damaged after it was written; start again")
-        return features
 
     def blocks(self, sources: Sequence[Source]) -> Generator[list[np.ndarray], None, None]:
         """Yields the features (b, D) of each source of one pass, of b images at a time."""

@@ -11,14 +11,14 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from alljax.data.augmentation import make_augment
-from alljax.models.head import POOLINGS, Head, make_head
+from alljax.models.head import POOLINGS, make_head
 from alljax.models.layers import BatchNormContext
 from alljax.training import optimizers
 from alljax.training import step as steps
 from alljax.training.network import Network
 from alljax.training.optimizers import ParameterGroup, hyperparameters_of
 from alljax.training.sharding import Mesh, bytes_per_device
-from alljax.training.step import INIT, Apply, Batch, Metrics, Parameters, RunInputs, TrainState
+from alljax.training.step import Apply, Batch, Metrics, Parameters, RunInputs, TrainState
 
 
 class FineTuner:
@@ -84,8 +84,9 @@ class FineTuner:
         return f"{count:,} trainable parameters; the state takes {size / 2**20:,.0f} MiB on each of {devices} devices"
 
     def _make_state(self, backbone: Parameters, batch_stats: Any, key: jax.Array) -> TrainState:
-        head = init_head(self._head, self._network, key)
-        return steps.init_state(self.config, {**backbone, **head}, batch_stats, self._group_of)
+        head = {"head": steps.init_head(self._head, self._network.feature_count, key)}
+        params = {**backbone, **flatten_dict(head, sep="/")}
+        return steps.init_state(self.config, params, batch_stats, self._group_of)
 
     def _make_apply(self, layers: frozenset[str]) -> Apply:
         """Returns the network as a function of its parameters, of which `layers` normalize by the batch."""
@@ -110,18 +111,12 @@ class FineTuner:
         return apply
 
 
-def init_head(head: Head, network: Network, key: jax.Array) -> dict[str, jax.Array]:
-    """Returns the initial parameters of a head, flat; for the same key they equal those of the frozen mode."""
-    params = head.init(jax.random.fold_in(key, INIT), jnp.zeros((1, network.feature_count)))["params"]
-    return flatten_dict({"head": params}, sep="/")
-
-
 def group_parameters(config: ConfigDict, network: Network, num_classes: int) -> dict[str, ParameterGroup]:
     """Returns the layer group of each parameter; see `optimizers.assign` for errors."""
     head = make_head(config, num_classes, network.sequence)
-    shapes = jax.eval_shape(lambda key: init_head(head, network, key), jax.random.key(0))
-    backbone = flatten_dict({"backbone": network.used("params")}, sep="/")
-    return optimizers.assign((*backbone, *shapes), config.train.groups)
+    shapes = jax.eval_shape(lambda key: steps.init_head(head, network.feature_count, key), jax.random.key(0))
+    params = flatten_dict({"backbone": network.used("params"), "head": shapes}, sep="/")
+    return optimizers.assign(params, config.train.groups)
 
 
 def normalization_layers(trainable: Iterable[str]) -> frozenset[str]:

@@ -1,8 +1,7 @@
 """Frozen mode: training of classifier heads on features of a frozen backbone, which are computed once.
 
-All runs of a fold, one per seed, make the steps of an epoch in one compiled call; on the CPU, where one run after
-another is as fast, `study.trials` trains several folds at a time in threads. Features are
-a JAX array, or a NumPy array that is mapped from a file and read in blocks; both ways make the same steps.
+All runs of a fold, one per seed, make the steps of an epoch in one compiled call. Features are a JAX array, or a NumPy
+array that is mapped from a file and read in blocks; both ways make the same steps.
 """
 
 import functools
@@ -56,8 +55,7 @@ def make_runs(keys: jax.Array, config: ConfigDict, fold: FoldRows) -> RunInputs:
 @jax.jit
 def select_runs(runs: RunInputs, rows: np.ndarray) -> RunInputs:
     """Returns the runs at `rows`, int (n,)."""
-    chosen: RunInputs = jax.tree.map(lambda leaf: leaf[rows], runs)
-    return chosen
+    return jax.tree.map(lambda leaf: leaf[rows], runs)
 
 
 class HeadTrainer:
@@ -127,8 +125,7 @@ class HeadTrainer:
     @functools.partial(jax.jit, static_argnums=0)
     def _rates(self, hyperparameters: Hyperparameters, step: Any) -> jax.Array:
         """Returns the learning rate of each run at a step, (R,)."""
-        rates: jax.Array = learning_rate(self._config, hyperparameters, step)
-        return rates
+        return learning_rate(self._config, hyperparameters, step)
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def _first_states(self, params: Parameters) -> TrainState:
@@ -193,13 +190,7 @@ class HeadTrainer:
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _init(head: Head, num_features: int, keys: jax.Array) -> Parameters:
     """Returns the parameters of runs before the first step, (R, …)."""
-
-    def init(key: jax.Array) -> Parameters:
-        params = head.init(jax.random.fold_in(key, steps.INIT), jnp.zeros((1, num_features)))["params"]
-        flat: Parameters = flatten_dict(params, sep="/")
-        return flat
-
-    return over_runs(init, keys)
+    return over_runs(lambda key: flatten_dict(steps.init_head(head, num_features, key), sep="/"), keys)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -109,7 +109,8 @@ def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, up
         interrupts.check(collective=True)  # compiling the first step takes seconds
         for step in range(start, total):
             epoch, index = divmod(step, steps)
-            if _stops_early(history, train.patience):
+            losses = [row.val_loss for row in history]
+            if history and 0 < train.patience < len(history) - np.argmin(losses):
                 break
             if index == 0:
                 state = tuner.reset_metrics(state)
@@ -186,12 +187,6 @@ class _Monitor:
         steps = f"between steps {max(self._step, 1):,} and {step:,}"
         fix = "lower train.learning_rate or set train.clip_norm, and resume with --resume=force or use a new workdir"
         raise ConfigError(f"the loss or a parameter became NaN or infinite {steps}; {saved}; {fix}")
-
-
-def _stops_early(history: Sequence[History], patience: int) -> bool:
-    """Returns whether the validation loss has not decreased for `patience` epochs."""
-    losses = [row.val_loss for row in history]
-    return patience > 0 and len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
 
 
 def find_learning_rate(config: ConfigDict, network: Network, images: ImageReader, fold: FoldRows) -> pandas.DataFrame:

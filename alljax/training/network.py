@@ -209,8 +209,7 @@ def check_compiler() -> None:
         vectors = generator.standard_normal((rows, 3), np.float32)
         with jax.default_matmul_precision("float32"):
             results = np.asarray(compiled(matrix, vectors))
-        wrong = np.sum(~np.isclose(results, ((vectors @ matrix.T) ** 2).sum(1), rtol=1e-3, atol=1e-3))
-        if wrong:
+        if wrong := np.sum(~np.isclose(results, ((vectors @ matrix.T) ** 2).sum(1), rtol=1e-3, atol=1e-3)):
             raise ConfigError(
                 f"jaxlib {jaxlib_version} computes wrong numbers on this {jax.default_backend()}: {wrong} of "
                 f"{rows:,} rows differ from NumPy's; install another version, for example: pip install 'jax!=0.10.2'"

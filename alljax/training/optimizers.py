@@ -22,8 +22,6 @@ NUMBERS = ("learning_rate", "decay_steps", "decay_rate", "momentum", "weight_dec
 Hyperparameters = Mapping[str, Any]
 """`NUMBERS` and ``total_steps``, the optimizer steps of a run, as float32 arrays (), or (R,) for R runs."""
 
-FROZEN_BACKBONE = (("head/.*", 1.0), ("backbone/.*", 0.0))  # the groups if ``train.groups`` is empty
-
 
 @dataclass(frozen=True)
 class ParameterGroup:
@@ -62,10 +60,8 @@ def scale_by_adam() -> optax.GradientTransformation:
 def learning_rate(config: ConfigDict, hyperparameters: Hyperparameters, step: Any) -> Any:
     """Returns the learning rate of a step, counted from 0; all arguments but the config may be traced.
 
-    ``exponential``: ``learning_rate · decay_rate ** (step / decay_steps)``, the exponent rounded down with
-    ``train.staircase``: Keras's ``ExponentialDecay``.  ``cosine``: half a cosine from ``learning_rate`` to 0 at the
-    last step (Loshchilov & Hutter 2016, arXiv 1608.03983, without restarts).  During the first ``train.warmup_steps``
-    it is multiplied by (step + 1) / warmup_steps.
+    ``exponential`` is Keras's ``ExponentialDecay``, ``cosine`` half a cosine from ``learning_rate`` to 0 at the last
+    step (Loshchilov & Hutter 2016, arXiv 1608.03983, without restarts).
     """
     train, step, rate = config.train, jnp.asarray(step, jnp.float32), jnp.asarray(hyperparameters["learning_rate"])
     if train.schedule == "exponential":  # optax's requires a static decay rate
@@ -82,8 +78,7 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """Returns the update of one step, counted from 0, by ``train.optimizer`` with schedule, weight decay and clipping.
 
-    Weight decay is decoupled from the gradient, as in Keras (Loshchilov & Hutter 2017, arXiv 1711.05101). Numbers that
-    are 0 in the config are not part of the computation. With groups, gradients and parameters are flat.
+    Weight decay is decoupled from the gradient (Loshchilov & Hutter 2017, arXiv 1711.05101). With groups, all is flat.
     """
     clip = (optax.clip_by_global_norm(hyperparameters["clip_norm"]),) if config.train.clip_norm else ()
     parts = config, hyperparameters, -learning_rate(config, hyperparameters, step)
@@ -130,7 +125,7 @@ def _by_path(
 
 def assign(paths: Iterable[str], entries: Sequence[Any]) -> dict[str, ParameterGroup]:
     """Returns the layer group of each parameter by its path, which matches exactly one of ``train.groups``."""
-    groups = [ParameterGroup(*entry) for entry in entries or FROZEN_BACKBONE]
+    groups = [ParameterGroup(*entry) for entry in entries or (("head/.*", 1.0), ("backbone/.*", 0.0))]
     patterns = [compile_pattern("train.groups", group.pattern, repeats=4) for group in groups]
     group_of: dict[str, ParameterGroup] = {}
     for path in paths:

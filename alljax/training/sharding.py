@@ -81,8 +81,8 @@ class Mesh:
         return jax.jit(constrained, donate_argnums=donate)
 
     def stored(self, tree: Any) -> Any:
-        """Returns a replicated tree as it is saved: each process writes its shards of these arrays."""
-        return tree
+        """Returns a tree to save; Orbax saves only arrays on the devices of all processes, unlike `jax.pmap`'s."""
+        return self.gather(tree) if self.axis else tree
 
     def abstract(self, tree: Any) -> Any:
         """Returns shapes, types and placements with which a saved tree is loaded."""
@@ -113,10 +113,6 @@ class PmapMesh(Mesh):
         count = len(inspect.signature(function).parameters)
         in_axes = tuple(0 if number == batch else None for number in range(count))
         return jax.pmap(function, axis_name=DATA, in_axes=in_axes, out_axes=None, donate_argnums=donate)
-
-    def stored(self, tree: Any) -> Any:
-        """See `Mesh`; of several processes Orbax saves only arrays that are on the devices of all."""
-        return self.gather(tree)
 
 
 def bytes_per_device(tree: Any) -> int:

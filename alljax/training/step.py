@@ -12,6 +12,7 @@ from jax import lax
 from ml_collections import ConfigDict
 
 from alljax.data.augmentation import Augment
+from alljax.models.head import Head
 from alljax.training.optimizers import Groups, Hyperparameters, hyperparameters_of, make_optimizer
 
 INIT, SHUFFLE, AUGMENT, DROPOUT = range(4)
@@ -105,6 +106,11 @@ def init_state(
     step, ema = jnp.zeros((), jnp.int32), params if config.train.ema_decay else {}
     optimizer = make_optimizer(config, hyperparameters_of(config, total_steps=1), step, group_of)
     return TrainState(params, optimizer.init(params), step, batch_stats or {}, ema)
+
+
+def init_head(head: Head, num_features: int, key: jax.Array) -> Any:
+    """Returns the initial parameters of a head, nested; `key` is that of the run."""
+    return head.init(jax.random.fold_in(key, INIT), jnp.zeros((1, num_features)))["params"]
 
 
 def make_train_step(
