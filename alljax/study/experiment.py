@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -217,6 +218,10 @@ def _divide(dataset: Dataset, inspection: Inspection, config: ConfigDict) -> Div
     folds = found.folds
     if found.leak:
         logging.info(found.leak)
+    if config.split.protocol == "official_folds":
+        official = [Counter(dataset.records[row].fold for row in fold.test) for fold in folds]
+        moved = sum(of_fold.total() - max(of_fold.values()) for of_fold in official)
+        logging.info(f"{plural(moved, 'image')} moved to the official fold with most images of the same subject")
     if selects := sweep.selects_on_test(config):
         logging.info("features.select_scope=all leaks: the selection of features is fitted to the test images, too")
     areas = inspection.areas if inspection.black else None

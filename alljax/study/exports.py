@@ -112,11 +112,11 @@ def to_onnx(opened: Ensemble) -> bytes:
     names = {"input_names": ["images"], "output_names": ["probabilities"]}
     try:
         model = jax2onnx.to_onnx(function, [images], return_mode="proto", **names)
-    except (NotImplementedError, TypeError, ValueError) as error:
+        helper.set_model_props(model, {"alljax": json.dumps(_describe(opened))})
+        content = bytes(model.SerializeToString())
+    except Exception as error:  # an operation that jax2onnx lacks, a file above 2 GB, …
         reason = str(error).partition("\n")[0]
         raise ConfigError(f"{opened.trial}: jax2onnx cannot convert it ({reason}); use --format=stablehlo") from error
-    helper.set_model_props(model, {"alljax": json.dumps(_describe(opened))})
-    content = bytes(model.SerializeToString())
     example = np.random.default_rng(0).integers(0, 256, (2, *images.shape[1:]), np.uint8)
     (found,) = onnxruntime.InferenceSession(content).run(None, {"images": example})
     # jax2onnx ignores arguments that it does not know.
