@@ -6,7 +6,8 @@ import jax
 import numpy as np
 
 from alljax.models.layers import PYTORCH
-from alljax.models.resnet import AttentionStage, Block
+from alljax.models.residual_attention import AttentionStage
+from alljax.models.resnet import Block
 
 
 def test_a_mask_of_one_half_multiplies_the_trunk_by_three_halves() -> None:
