@@ -1,7 +1,10 @@
-"""Confidence intervals of metrics: the jackknife over subjects of `docs/explanation/intervals.md`.
+"""Confidence intervals of metrics: jackknife over subjects, whose coverage is in `docs/explanation/intervals.md`.
 
-From B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11; the effective number of subjects is
-that of L. Kish, Survey Sampling, 1965. Trained models are held: no interval includes the variation over trainings.
+Images of one subject resemble each other, so subjects, not images, are the independent units. Each is left out in turn
+(B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11); the spread of these values gives the
+standard error, and Student's t with Satterthwaite's degrees of freedom, from the effective number of subjects (L. Kish,
+Survey Sampling, 1965), its multiple. The sample is stratified by class: numbers of subjects and shares of classes are
+held, and so are thresholds and trained models: no interval includes the variation over trainings.
 """
 
 import re

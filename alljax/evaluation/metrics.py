@@ -59,10 +59,13 @@ def areas(
 ) -> dict[str, np.ndarray]:
     """Returns the areas under the ROC and the precision-recall curve of each class against all others, within folds.
 
-    `docs/explanation/metrics.md` defines them; folds that lack a class are left out of the AUC. From labels, fold and
-    unit of each image, int (N,), scores (N, C) and the number K of units. Returns ``auc_0``, … of classes,
-    ``macro_auc`` and ``weighted_auc`` (by images), and ``auc``, that of class 1 of two, else the plain mean, and the
-    same of ``pr_auc``: of all images, then without each unit, (1 + K,), which is NaN for the precision.
+    Scores of different heads differ in scale, so only images of the same fold are compared. AUC: over pairs of images;
+    folds that lack a class are left out. Average precision: the mean over images of the class of the precision among
+    the images of their fold with at least their score.
+
+    From labels, fold and unit of each image, int (N,), scores (N, C) and the number K of units. Returns ``auc_0``, … of
+    classes, ``macro_auc`` and ``weighted_auc`` (by images), and ``auc``, that of class 1 of two, else the plain mean,
+    and the same of ``pr_auc``: of all images, then without each unit, (1 + K,), which is NaN for the precision.
     """
     by_class: dict[str, dict[int, np.ndarray]] = {"auc": {}, "pr_auc": {}}
     for label in np.unique(labels):

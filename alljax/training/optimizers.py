@@ -60,8 +60,10 @@ def scale_by_adam() -> optax.GradientTransformation:
 def learning_rate(config: ConfigDict, hyperparameters: Hyperparameters, step: Any) -> Any:
     """Returns the learning rate of a step, counted from 0; all arguments but the config may be traced.
 
-    ``exponential`` is Keras's ``ExponentialDecay``, ``cosine`` half a cosine from ``learning_rate`` to 0 at the last
-    step (Loshchilov & Hutter 2016, arXiv 1608.03983, without restarts).
+    ``exponential``: ``learning_rate · decay_rate ** (step / decay_steps)``, the exponent rounded down with
+    ``train.staircase``: Keras's ``ExponentialDecay``.  ``cosine``: half a cosine from ``learning_rate`` to 0 at the
+    last step (Loshchilov & Hutter 2016, arXiv 1608.03983, without restarts).  During the first ``train.warmup_steps``
+    it is multiplied by (step + 1) / warmup_steps.
     """
     train, step, rate = config.train, jnp.asarray(step, jnp.float32), jnp.asarray(hyperparameters["learning_rate"])
     if train.schedule == "exponential":  # optax's requires a static decay rate
