@@ -76,7 +76,8 @@ def test_few_numbers_of_images_are_compiled(folder: Path, images: list[np.ndarra
     assert not compilations
 
 
-def test_results_are_tables(folder: Path) -> None:
+def test_results_are_tables(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     study = alljax.load_study(folder)
     assert study.trial == study.trials["name"][0] == study.study.ranking.best
     auc = study.trials.set_index("name")["auc"]

@@ -62,6 +62,7 @@ def here(installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 def test_study_and_its_use_with_an_installed_package(
     here: Path, run: Run, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     words = "--config.model.backbone=mycells.nets:Tiny", "--config.data.source=mycells.data:cells"
     words += (
         "--config.model.label=tiny",

@@ -50,7 +50,8 @@ def test_forms_of_labels_and_probabilities() -> None:
         assert found.intervals["macro_auc"] == pytest.approx(expected.intervals["macro_auc"])
 
 
-def test_tables_state_what_intervals_are_over() -> None:
+def test_tables_state_what_intervals_are_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     found = alljax.evaluate(LABELS, PROBABILITIES, level=0.9, classes=["blast", "normal"])
     assert "90% intervals over images, as if they were independent; give groups if subjects have several" in str(found)
     frame = found.to_pandas()
