@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"alljax: {printable(error)}", file=sys.stderr)
         return distributed.exit(2)
     except Stopped as stopped:
-        print(f"alljax: {stopped}; the same command resumes", file=sys.stderr)
+        sys.stderr.write(f"alljax: {stopped}; the same command resumes\n")
         code = int(os.environ.get("ALLJAX_STOP_CODE", "0"))  # by which launch scripts recognize stopped runs
         return distributed.exit(130 if interrupts.requested == signal.SIGINT else code, together=True)
     except BrokenPipeError:  # the program that read our output has ended, for example `head`

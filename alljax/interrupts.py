@@ -45,5 +45,6 @@ def _report(receiver: socket.socket) -> None:
     """Reports the first signal and ends the process at the second, also while the main thread compiles or waits."""
     numbers = (number for number in iter(lambda: receiver.recv(1)[0], None) if number in SIGNALS)
     name = signal.Signals(next(numbers)).name
-    print(f"alljax: {name}: stops at the next safe point; a second signal ends it at once", file=sys.stderr, flush=True)
+    # One write per line: the main thread prints at the same time.
+    sys.stderr.write(f"alljax: {name}: stops at the next safe point; a second signal ends it at once\n")
     os._exit(128 + next(numbers))

@@ -50,7 +50,7 @@ def test_a_signal_in_the_garbage_collector_is_not_lost() -> None:
     interrupt = "gc.callbacks.append(lambda *_: gc.callbacks.clear() or os.kill(os.getpid(), signal.SIGINT))"
     done = run("SIGCHLD", f"{interrupt}; gc.collect(0); interrupts.check(); print('never')")
     assert (done.stdout, done.returncode) == ("", 130)
-    assert done.stderr.splitlines()[-1] == "alljax: stopped by SIGINT; the same command resumes"
+    assert "alljax: stopped by SIGINT; the same command resumes" in done.stderr.splitlines()
 
 
 @pytest.mark.parametrize("waiting", ["time.sleep(30)", "hashlib.pbkdf2_hmac('md5', b'', b'', 2**31 - 1)"])

@@ -90,7 +90,7 @@ def settings(trials: Sequence[Trial], classes: Sequence[str] = ()) -> dict[str, 
 def stored_trials(folder: Path) -> dict[str, dict[str, Any]]:
     """Returns the settings of the trials in a work folder: those in trials.json, else those of config.json."""
     if folder / "trials.json" not in workdir.damaged(folder, ["trials.json"], content=True):
-        return workdir.read_trials(folder)
+        return workdir.read_trials(folder, verified=False)
     if workdir.damaged(folder, ["config.json"], content=True):
         ways = "restore one of them from a copy, or choose another --workdir"
         raise WorkdirError(f"trials.json and config.json in {folder} are missing or damaged; {ways}")

@@ -56,10 +56,11 @@ def check_links(workdir: Path) -> None:
             raise WorkdirError(f"{path} is a link or a special file, which is not followed; replace it by a copy")
 
 
-def read_trials(workdir: Path) -> dict[str, dict[str, Any]]:
+def read_trials(workdir: Path, verified: bool = True) -> dict[str, dict[str, Any]]:
     """Returns the settings (dotted key to value) of each trial of the study in trials.json, by its name."""
     path = workdir / "trials.json"
-    verify(workdir, path.name)
+    if verified:
+        verify(workdir, path.name)
     defaults = configs.flatten(configs.default_config())  # of settings that are newer than the study
     trials = {trial["name"]: defaults | trial["config"] for trial in read_json(path)}
     for name in trials:
