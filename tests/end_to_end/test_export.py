@@ -126,7 +126,7 @@ def test_what_cannot_be_exported_is_refused(
 
 @pytest.mark.real
 @pytest.mark.optimized
-@pytest.mark.parametrize("backbone", ["vgg16", "efficientnet_lite0"])
+@pytest.mark.parametrize("backbone", [pytest.param("vgg16", marks=pytest.mark.long), "efficientnet_lite0"])
 def test_real_cells_in_onnx_runtime(
     backbone: str, cnmc_zip: Path, vgg16_weights: Path, tmp_path: Path, run: Run
 ) -> None:
