@@ -150,7 +150,8 @@ def open_experiment(
     divisions = {split: _divide(dataset, inspection, of_split) for split, of_split in every.items()}
     inner: dict[str, Inner] = {}
     for split, of_split in divided.items():
-        inner[split] = inner_folds.divide(divisions[split].splits.folds, dataset.labels, subjects, of_split)
+        found = divisions[split].splits
+        inner[split] = inner_folds.divide(found.folds, dataset.labels, found.subjects, of_split)
     notes = [inner_folds.note(of_split, config) for of_split in inner.values()]
     for trial in frozen:
         if trial.config.classifier.name == "svm" and not all(inner[trial.split]):
@@ -165,6 +166,7 @@ def open_experiment(
     used = [trial for trial in frozen if trial.name not in skipped]
     sources = {trial.name: open_sources(trial.config, networks.get(trial.name)) for trial in used}
     extractor = FeatureExtractor(config, dataset, inspection.digests, itertools.chain.from_iterable(sources.values()))
+    subjects = next(iter(divisions.values())).splits.subjects  # of all divisions
     return Experiment(config, dataset, inspection, subjects, networks, sources, divisions, inner, extractor, skipped)
 
 
